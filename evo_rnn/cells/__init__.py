@@ -1,0 +1,13 @@
+"""Recurrent cells, one file a family, and the dict that names them."""
+
+from evo_rnn.cells.cell import Cell
+from evo_rnn.cells.elman import Elman
+from evo_rnn.cells.frnn import FRNN
+from evo_rnn.cells.gru import GRU
+from evo_rnn.cells.indrnn import IndRNN
+from evo_rnn.cells.lstm import LSTM
+from evo_rnn.cells.stack import Stack
+
+CELLS = {"elman": Elman, "frnn": FRNN, "lstm": LSTM, "gru": GRU, "indrnn": IndRNN}
+
+__all__ = ["CELLS", "FRNN", "GRU", "LSTM", "Cell", "Elman", "IndRNN", "Stack"]

@@ -1,0 +1,117 @@
+"""How well a network does: losses (lower is better), the share learned, and the one function that makes fitness of loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evo_rnn.shapes import Array, Losses
+from evo_rnn.tasks.task import Sequences
+
+FLOOR = 1e-12  # a loss below it counts as it: fitness stays finite and sums of fitness never overflow
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences as tensors of one dtype on one device: what a loss compares outputs with."""
+
+    inputs: Tensor  # (B, T, I)
+    targets: Tensor  # (B, T, O)
+    counts: Tensor  # (B, T) bool
+
+    @property
+    def counted(self) -> Tensor:
+        """How many steps count, as a scalar."""
+        return self.counts.sum()
+
+
+def batch(data: Sequences, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Batch:
+    """`data` as tensors."""
+    inputs, targets = (torch.as_tensor(a, dtype=dtype, device=device) for a in (data.inputs, data.targets))
+    return Batch(inputs, targets, torch.as_tensor(data.counts, device=device))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A mean over the counted steps.
+
+    Args:
+        name: key in `LOSSES`.
+        terms: (P, B, T, O) outputs and (B, T, O) targets to what each step adds, (P, B, T).
+        learned: which steps are right, (P, B, T) bool, given also the tolerance of each output (O,).
+        classes: the targets are class numbers, the outputs one value a class.
+        causal: the loss of a step is known at that step, so online gradient rules can use it.
+    """
+
+    name: str
+    terms: Callable[[Tensor, Tensor], Tensor]
+    learned: Callable[[Tensor, Tensor, Tensor], Tensor]
+    classes: bool = False
+    causal: bool = True
+
+    def __call__(self, outputs: Tensor, data: Batch) -> Tensor:
+        """The loss (P,) of outputs (P, B, T, O): the mean term over the steps that count."""
+        return self.total(outputs, data) / data.counted
+
+    def total(self, outputs: Tensor, data: Batch) -> Tensor:
+        """The sum (P,) of the terms of the steps that count. Other steps cannot matter, not even as NaN."""
+        terms = self.terms(outputs, data.targets)
+        return torch.where(data.counts, terms, 0.0).sum(dim=(1, 2))
+
+    def share(self, outputs: Tensor, data: Batch, tolerance: Tensor) -> Tensor:
+        """The share (P,) of counted steps that are learned, 0 to 1."""
+        right = self.learned(outputs, data.targets, tolerance) & data.counts
+        return right.sum(dim=(1, 2)) / data.counted
+
+
+def _squares(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).square().mean(dim=3)
+
+
+def _close(outputs: Tensor, targets: Tensor, tolerance: Tensor) -> Tensor:
+    return ((outputs - targets).abs() <= tolerance).all(dim=3)
+
+
+def _surprise(outputs: Tensor, targets: Tensor) -> Tensor:
+    classes = targets[..., 0].long().expand(outputs.shape[:3])
+    return -torch.log_softmax(outputs, dim=3).gather(3, classes[..., None])[..., 0]
+
+
+def _exact(outputs: Tensor, targets: Tensor, tolerance: Tensor) -> Tensor:  # noqa: ARG001 (classes need none)
+    return outputs.argmax(dim=3) == targets[..., 0].long()
+
+
+LOSSES = {
+    "mse": Loss("mse", _squares, _close),
+    "cross_entropy": Loss("cross_entropy", _surprise, _exact, classes=True),
+}
+
+
+def tolerances(data: Sequences, tolerance: float = 0.1) -> Array:
+    """How far (O,) an output may be off and still count as learned: `tolerance` standard deviations of its target."""
+    return tolerance * data.targets[data.counts].std(axis=0)
+
+
+def sanitise(loss: Array) -> Losses:
+    """Losses (P,) float64 with everything that is not a finite number >= 0 made infinite: invalid, worse than all.
+
+    The one place where broken networks are recognised; what selects, reports or logs sees sanitised losses only.
+    """
+    loss = np.asarray(loss, dtype=np.float64)
+    return np.where(np.isfinite(loss) & (loss >= 0), loss, np.inf)
+
+
+def reciprocal(loss: Array, floor: float = FLOOR) -> Losses:
+    """Fitness (P,) of losses (P,): 1 / max(loss, floor), and exactly 0 for an invalid loss."""
+    clean = sanitise(loss)
+    return np.where(np.isfinite(clean), 1.0 / np.maximum(clean, floor), 0.0)
+
+
+def ranking(loss: Array) -> Array:
+    """Indices (P,) from best to worst: by fitness, then loss, then index."""
+    clean = sanitise(loss)
+    return np.lexsort((np.arange(len(clean)), clean, -reciprocal(clean)))
