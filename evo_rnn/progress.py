@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
+from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
 from evo_rnn.network import Model
 from evo_rnn.shapes import Array, Genes
 from evo_rnn.tasks.task import Task
 
 State = Mapping[str, Array]  # everything a trainer needs to go on, as arrays
+FRESH: State = {}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,16 @@ class Progress:
 class Trainer(Protocol):
     """Anything that improves chromosomes of a model on a task."""
 
-    def train(self, model: Model, task: Task, seed: int, resume: State | None = None) -> Iterator[Progress]:
-        """Yield progress for ever, or until nothing is left to do; deterministic in all arguments."""
+    def train(
+        self, model: Model, task: Task, seed: int, resume: State = FRESH, compute: Compute = LOCAL
+    ) -> Iterator[Progress]:
+        """Yield progress for ever, or until nothing is left to do; deterministic in model, task and seed.
+
+        Args:
+            model: what to find the weights of.
+            task: what to learn; trainers may look at the training and validation splits.
+            seed: names every random stream.
+            resume: a `Progress.checkpoint()` to go on from, bit for bit; empty to begin.
+            compute: where work is done; it cannot change the result.
+        """
         ...

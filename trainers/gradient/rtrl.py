@@ -14,6 +14,8 @@ from evo_rnn.cells.cell import Cell
 from evo_rnn.layout import Layout
 from trainers.gradient.estimator import Attach, Memory, folded, jacobian, multiply_adds
 
+HANDED_OVER = 16
+
 
 @dataclass(frozen=True)
 class RTRL:
@@ -22,8 +24,8 @@ class RTRL:
     exact = True
 
     def block(self, cell: Cell, steps: int) -> int:  # noqa: ARG002 (one signature for all estimators)
-        """One step."""
-        return 1
+        """Steps handed over together, to save calls; credit is carried at every one of them."""
+        return min(HANDED_OVER, steps)
 
     def begin(self, cell: Cell, genes: Tensor, batch: int) -> Memory:
         """The cell's start and what it owes to the genes: nothing, unless the start is learned."""
@@ -36,22 +38,25 @@ class RTRL:
     def advance(self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """One tick a time: state and influence go forward together."""
         rows, inputs = folded(genes, x)
-        layout, s, influence = Layout(cell.leaves()), memory["s"], memory["J"]
+        layout, count, s, influence = Layout(cell.leaves()), cell.state, memory["s"], memory["J"]
+        copies = rows.detach().repeat_interleave(count, dim=0)  # one row for each derivative of each state column
+        weights = {name: leaf.detach().requires_grad_() for name, leaf in layout.unpack(copies).items()}
+        basis = torch.eye(count, dtype=s.dtype, device=s.device).repeat(len(rows), 1)[:, None]
         steps = []
         for now in inputs.unbind(dim=2):
             with torch.enable_grad():
-                here, theta = s.detach().requires_grad_(), rows.detach().requires_grad_()
-                after = cell.step(layout.unpack(theta), now, here)
-                d, i = jacobian(after, (here, theta))
-            s = after.detach()
-            influence = torch.baddbmm(i, d[:, :, 0], influence)  # J_t = D_t J_{t-1} + I_t
+                here = s.repeat_interleave(count, dim=0).requires_grad_()
+                after = cell.step(weights, now.repeat_interleave(count, dim=0), here)
+                d, *i = torch.autograd.grad(after, (here, *weights.values()), basis)
+            s = after.detach()[::count]
+            immediate = layout.pack(dict(zip(weights, i, strict=True))).view_as(influence)
+            influence = torch.baddbmm(immediate, d.view(len(rows), count, count), influence)  # J_t = D_t J_{t-1} + I_t
             steps.append(Attach.apply(rows, s, influence))
         states = torch.stack(steps, dim=2)
         return states.view(len(genes), len(x), *states.shape[2:]), {"s": s, "J": influence}
 
     def passes(self, cell: Cell, forward: float, steps: int) -> float:  # noqa: ARG002
-        """Forward; S sweeps back through the step, by states and weights; D_t J_{t-1} (S² D) and δ_t J_t (S D)."""
-        layout = Layout(cell.leaves())
-        sweep, state = 2 * multiply_adds(layout), cell.state
-        readout = 2 * (forward - multiply_adds(layout))
-        return 1 + (readout + state * sweep + state * (state + 1) * layout.size) / forward
+        """S times forward and back through the step; D_t J_{t-1} (S² D) and δ_t J_t (S D); the readout both ways."""
+        layout, state = Layout(cell.leaves()), cell.state
+        step = multiply_adds(layout)
+        return (3 * (forward - step) + 3 * state * step + state * (state + 1) * layout.size) / forward

@@ -1,0 +1,104 @@
+"""The evolution loop: ask, fit, score, tell, yield. It never differentiates, and knows no algorithm by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from evo_rnn.errors import ConfigError
+from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
+from evo_rnn.fit import Fit
+from evo_rnn.fitness import ranking, reciprocal
+from evo_rnn.network import Model
+from evo_rnn.progress import FRESH, Progress, State
+from evo_rnn.shapes import Array, Genes, Losses
+from evo_rnn.tasks.task import Task
+from populations.algorithms import Algorithm, GeneticAlgorithm, Search
+
+OFFERED = 16  # chromosomes of a generation that selection on the validation split may choose from
+
+
+@dataclass(frozen=True)
+class Unfitted:
+    """No fitting: chromosomes are scored as they are."""
+
+    def __call__(self, model: Model, genes: Genes, data: object) -> Genes:  # noqa: ARG002
+        """The same chromosomes."""
+        return genes
+
+    def passes(self, model: Model, steps: int) -> float:  # noqa: ARG002
+        """Nothing."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """A trainer that evolves chromosomes.
+
+    Args:
+        algorithm: proposes chromosomes and learns from their losses.
+        fit: improves every chromosome before it is scored.
+        inheritance: "lamarckian": a fitted chromosome takes the place of the proposed one;
+            "baldwinian": only its loss does (Whitley, Gordon and Mathias 1994).
+    """
+
+    algorithm: Search = field(default_factory=GeneticAlgorithm)
+    fit: Fit | Unfitted = field(default_factory=Unfitted)
+    inheritance: str = "lamarckian"
+
+    def __post_init__(self) -> None:
+        if self.inheritance not in ("lamarckian", "baldwinian"):
+            raise ConfigError(f"inheritance should be lamarckian or baldwinian but is {self.inheritance!r}.")
+
+    def train(
+        self, model: Model, task: Task, seed: int, resume: State = FRESH, compute: Compute = LOCAL
+    ) -> Iterator[Progress]:
+        """Yield one progress a generation, for ever."""
+        search = self.algorithm.begin(model.layout, seed)
+        step, passes, spent, best = _restore(search, resume)
+        cost = 1.0 + self.fit.passes(model, task.train.inputs.shape[1])
+        evaluator = compute.evaluator(model, task.train, task.loss)
+        clock = time.process_time()
+        try:
+            while True:
+                asked = search.ask()
+                fitted = asked if isinstance(self.fit, Unfitted) else evaluator.fit(self.fit, asked)
+                losses = evaluator(fitted)
+                search.tell(fitted if self.inheritance == "lamarckian" else asked, losses)
+                step, passes, best = step + 1, passes + cost * len(asked), min(best, losses.min())
+                seconds = spent + time.process_time() - clock + evaluator.seconds
+                yield _progress(search, step, passes, seconds, best, fitted, losses)
+        finally:
+            evaluator.close()
+
+
+def _progress(
+    search: Algorithm, step: int, passes: float, seconds: float, best: float, genes: Genes, losses: Losses
+) -> Progress:
+    def checkpoint() -> dict[str, Array]:
+        return dict(search.state()) | {"loop": np.array([step, passes, seconds, best])}
+
+    first = ranking(losses)[:OFFERED]
+    return Progress(step, passes, seconds, best, genes[first].copy(), losses[first], checkpoint, metrics(genes, losses))
+
+
+def _restore(search: Algorithm, resume: State) -> tuple[int, float, float, float]:
+    if not resume:
+        return 0, 0.0, 0.0, np.inf
+    search.restore({name: value for name, value in resume.items() if name != "loop"})
+    step, passes, spent, best = resume["loop"]
+    return int(step), float(passes), float(spent), float(best)
+
+
+def metrics(genes: Genes, losses: Losses) -> dict[str, float]:
+    """What a generation looks like: its mean loss, its diversity (mean standard deviation of a gene), broken networks."""
+    sound = losses[np.isfinite(losses)]
+    return {
+        "fitness/best": float(reciprocal(losses).max()),
+        "population/mean_loss": float(sound.mean()) if len(sound) else np.inf,
+        "population/diversity": float(genes.std(axis=0).mean()),
+        "population/invalid_fraction": 1.0 - len(sound) / len(losses),
+    }

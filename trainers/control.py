@@ -1,0 +1,126 @@
+"""The control: torch.nn.RNN, LSTM or GRU with Adam, as anyone would write it; what all our own machinery must answer to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evo_rnn.cells import GRU, LSTM, Elman
+from evo_rnn.errors import ConfigError
+from evo_rnn.evaluation.evaluator import LocalEvaluator
+from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
+from evo_rnn.fitness import LOSSES, batch, sanitise
+from evo_rnn.network import Model, Network
+from evo_rnn.progress import FRESH, Progress, State
+from evo_rnn.seeds import generator
+from evo_rnn.shapes import Array
+from evo_rnn.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class TorchControl:
+    """One network, one learning rate, whole sequences, early stopping.
+
+    Args:
+        rate: Adam's learning rate.
+        check: steps between two looks at the validation split.
+        patience: looks without a better validation loss after which it ends.
+    """
+
+    rate: float = 0.01
+    check: int = 10
+    patience: int = 50
+
+    def train(
+        self, model: Model, task: Task, seed: int, resume: State = FRESH, compute: Compute = LOCAL
+    ) -> Iterator[Progress]:
+        """Yield one progress a gradient step, until the validation loss has not improved for `patience` looks.
+
+        Raises:
+            ConfigError: if torch.nn has no network of this kind.
+        """
+        twin = _Twin(model, seed).to(compute.device)
+        optimizer = torch.optim.Adam(twin.parameters(), lr=self.rate)
+        data, loss = batch(task.train, torch.float32, compute.device), LOSSES[task.loss]
+        look = LocalEvaluator(model, task.validation, task.loss, compute.device)
+        step, spent, best, lowest, waited = _restore(twin, optimizer, resume)
+        clock = time.process_time()
+        while waited < self.patience:
+            optimizer.zero_grad()
+            value = loss(twin(data.inputs)[None], data)[0]
+            value.backward()  # type: ignore[no-untyped-call]
+            genes, clean = twin.genes()[None], sanitise(value.detach().cpu().numpy()[None])
+            optimizer.step()
+            step, best = step + 1, min(best, float(clean[0]))
+            if step % self.check == 0:
+                seen = float(look(genes)[0])
+                lowest, waited = (seen, 0) if seen < lowest else (lowest, waited + 1)
+            seconds = spent + time.process_time() - clock
+            loop = np.array([step, seconds, best, lowest, waited])
+            yield Progress(step, 3.0 * step, seconds, best, genes, clean, lambda: _state(twin, optimizer, loop))  # noqa: B023
+
+
+class _Twin(nn.Module):
+    """The same network in torch.nn, with torch's own initial weights."""
+
+    def __init__(self, model: Model, seed: int) -> None:
+        super().__init__()
+        kinds = {Elman: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
+        kind = kinds.get(type(model.cell)) if isinstance(model, Network) else None
+        if not isinstance(model, Network) or kind is None or len(model.readout.leaves()) == 0:
+            raise ConfigError(f"torch.nn has no twin of {model}. Leave the method torch out, or use elman, lstm or gru.")
+        if getattr(model.cell, "peepholes", False) or getattr(model.cell, "reset", "after") != "after":
+            raise ConfigError(f"torch.nn has no twin of {model.cell}. Leave the method torch out.")
+        self.model = model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator(seed, "torch control").integers(2**31)))
+            self.recurrent = kind(model.cell.inputs, model.cell.outputs, batch_first=True)
+            self.readout = nn.Linear(model.cell.outputs, model.readout.outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, I) to (B, T, O)."""
+        readout: Tensor = self.readout(self.recurrent(x)[0])
+        return readout
+
+    def genes(self) -> Array:
+        """The chromosome (D,) of the weights. torch has two biases where one is enough; they are added."""
+        weights = {name.removesuffix("_l0"): value.detach() for name, value in self.recurrent.named_parameters()}
+        cell: Network = self.model
+        hidden = cell.cell.outputs
+        bias, second = weights["bias_ih"], weights["bias_hh"]
+        parts = {"input": weights["weight_ih"], "recurrent": weights["weight_hh"], "bias": bias + second}
+        if isinstance(cell.cell, GRU):
+            inner = torch.cat([second[: 2 * hidden], torch.zeros_like(second[2 * hidden :])])
+            parts |= {"bias": bias + inner, "reset_bias": second[2 * hidden :]}
+        named = {f"cell.{name}": value[None] for name, value in parts.items()}
+        named |= {"readout.weight": self.readout.weight.detach()[None], "readout.bias": self.readout.bias.detach()[None]}
+        return cell.layout.pack(named)[0].cpu().numpy()
+
+
+def _state(twin: _Twin, optimizer: torch.optim.Optimizer, loop: Array) -> dict[str, Array]:
+    state = {f"twin/{name}": value.numpy().copy() for name, value in twin.state_dict().items()}
+    for index, memory in optimizer.state_dict()["state"].items():
+        state |= {f"adam/{index}/{name}": np.array(value) for name, value in memory.items()}
+    return state | {"loop": loop}
+
+
+def _restore(
+    twin: _Twin, optimizer: torch.optim.Optimizer, resume: State
+) -> tuple[int, float, float, float, int]:
+    if not resume:
+        return 0, 0.0, np.inf, np.inf, 0
+    own = {name.removeprefix("twin/"): torch.from_numpy(np.array(v)) for name, v in resume.items() if "twin/" in name}
+    twin.load_state_dict(own)
+    memory: dict[int, dict[str, Tensor]] = {}
+    for name, value in resume.items():
+        if name.startswith("adam/"):
+            _, index, key = name.split("/")
+            memory.setdefault(int(index), {})[key] = torch.from_numpy(np.array(value))
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": memory})
+    step, seconds, best, lowest, waited = resume["loop"]
+    return int(step), float(seconds), float(best), float(lowest), int(waited)

@@ -1,0 +1,161 @@
+"""The referee: watches a trainer's progress, keeps the champion by its validation loss, and says when to stop and why.
+
+Every method is judged by the same eyes: it offers chromosomes, the best on the validation split is the champion, and the
+curves have one grid of passes for all. The test split is not known here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evo_rnn.evaluation.evaluator import LocalEvaluator
+from evo_rnn.fitness import LOSSES, tolerances
+from evo_rnn.network import Model
+from evo_rnn.progress import Progress, State
+from evo_rnn.shapes import Array, Genes
+from evo_rnn.tasks.task import Task
+from trainers.experiments.stopping import Criterion, Standing, first_reason
+
+PATIENT = 1024  # offered chromosomes that wait at most for the next point of the curves before they are judged
+
+
+@dataclass(frozen=True)
+class Row:
+    """One point of every curve of a run: `metrics` when `passes` had been spent."""
+
+    passes: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The last step seen."""
+
+    step: int
+    passes: float
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+class Referee:
+    """Judges one run.
+
+    Args:
+        model: what is trained.
+        task: its training and validation splits are used.
+        criteria: when to stop; the first that is met gives the reason.
+        grid: passes between two points of the curves; 0 makes every step a point.
+        tolerance: standard deviations of the target that an output may be off and still count as learned.
+        device: where validation is computed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        task: Task,
+        criteria: Sequence[Criterion],
+        grid: float,
+        tolerance: float = 0.1,
+        device: str = "cpu",
+    ) -> None:
+        self._criteria, self._grid = criteria, grid
+        splits = {"train": task.train, "validation": task.validation}
+        self._evaluators = {name: LocalEvaluator(model, data, task.loss, device) for name, data in splits.items()}
+        self._tolerance = np.zeros(1) if LOSSES[task.loss].classes else tolerances(task.train, tolerance)
+        self.champion: Genes = np.empty((0, model.layout.size), np.float32)
+        self._last = Seen(0, 0.0, 0.0, {})
+        self._losses = {"train": np.inf, "validation": np.inf}  # the best so far
+        self._changed = {"train": 0, "validation": 0}  # the step at which it was found
+        self._pending: list[Genes] = []
+        self._drawn = 0  # points of the curves so far
+        self._wall, self._clock = 0.0, time.monotonic()
+
+    def watch(self, progress: Progress) -> tuple[list[Row], str]:
+        """Look at one step: the new points of the curves, and why to stop, if at all."""
+        self._last = Seen(progress.step, progress.passes, progress.seconds, progress.metrics)
+        self._pending.append(progress.candidates)
+        self._better("train", progress.loss)
+        due = int(progress.passes // self._grid) if self._grid else self._drawn + 1
+        if due > self._drawn or sum(map(len, self._pending)) >= PATIENT:
+            self._select()
+        points = [round(k * self._grid) if self._grid else round(progress.passes) for k in range(self._drawn + 1, due + 1)]
+        self._drawn = max(due, self._drawn)
+        return self._points(points), first_reason(self._criteria, self._standing(progress.candidates[:1]))
+
+    def settle(self) -> list[Row]:
+        """Judge whatever is still waiting, when the run ends; the last point of the curves."""
+        self._select()
+        return self._points([int(np.ceil(self._last.passes))])
+
+    def spent(self) -> dict[str, float]:
+        """Steps, passes and CPU seconds so far, and how many steps were broken networks only."""
+        return {"steps": self._last.step, "passes": self._last.passes, "seconds": self._last.seconds}
+
+    def _better(self, split: str, loss: float) -> None:
+        if loss < self._losses[split]:
+            self._losses[split], self._changed[split] = float(loss), self._last.step
+
+    def _select(self) -> None:
+        if not self._pending:
+            return
+        genes = np.concatenate(self._pending)
+        self._pending = []
+        losses = self._evaluators["validation"](genes)
+        best = int(losses.argmin())
+        if losses[best] < self._losses["validation"] or not len(self.champion):
+            self.champion = genes[best : best + 1].copy()
+            self._better("validation", losses[best])
+
+    def _standing(self, leader: Genes) -> Standing:
+        def current(split: str) -> None:
+            if split == "validation":
+                self._select()
+
+        def loss(split: str) -> float:
+            current(split)
+            return self._losses[split]
+
+        def share(split: str) -> float:
+            current(split)
+            genes = self.champion if split == "validation" else leader
+            return float(self._evaluators[split].learned(genes, self._tolerance)[0])
+
+        def quiet(split: str) -> int:
+            current(split)
+            return self._last.step - self._changed[split]
+
+        return Standing(self._last.step, self._last.passes, self._last.seconds, self._clocked(), loss, share, quiet)
+
+    def _clocked(self) -> float:
+        return self._wall + time.monotonic() - self._clock
+
+    def _points(self, passes: list[int]) -> list[Row]:
+        metrics = {
+            "train/loss": self._losses["train"],
+            "validation/loss": self._losses["validation"],
+            "budget/passes": self._last.passes,
+            "budget/seconds": self._last.seconds,
+            **self._last.metrics,
+        }
+        return [Row(point, dict(metrics)) for point in passes]
+
+    def state(self) -> dict[str, Array]:
+        """Everything that a later referee needs to go on."""
+        kept = np.concatenate(self._pending) if self._pending else self.champion[:0]
+        own = [self._drawn, self._clocked(), self._last.step, self._last.passes, self._last.seconds]
+        numbers = [*self._losses.values(), *self._changed.values(), *own]
+        return {"champion": self.champion, "pending": kept, "numbers": np.array(numbers, dtype=np.float64)}
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` gave."""
+        self.champion = np.array(state["champion"])
+        self._pending = [np.array(state["pending"])] if len(state["pending"]) else []
+        train, validation, trained, validated, drawn, wall, step, passes, seconds = map(float, state["numbers"])
+        self._last = Seen(int(step), passes, seconds, {})
+        self._losses = {"train": train, "validation": validation}
+        self._changed = {"train": int(trained), "validation": int(validated)}
+        self._drawn, self._wall, self._clock = int(drawn), wall, time.monotonic()

@@ -1,0 +1,135 @@
+"""A trial: one method, one seed, watched by a referee. It can be cut into slices anywhere without changing a bit.
+
+A slice is a pure function of the trial's state, so any worker may do the next one, and a trial whose worker dies goes on
+from the state that the last slice handed back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from evo_rnn.description import build
+from evo_rnn.evaluation.evaluator import LocalEvaluator
+from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
+from evo_rnn.evaluation.worker import WorkerCache
+from evo_rnn.fitness import LOSSES, tolerances
+from evo_rnn.network import Model
+from evo_rnn.progress import FRESH, State, Trainer
+from evo_rnn.shapes import Array, Genes
+from evo_rnn.tasks.task import Task
+from trainers.experiments.referee import Referee, Row
+from trainers.experiments.stopping import Criterion
+
+EXHAUSTED = "the trainer has nothing left to do"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a trial is judged, the same for every method of a comparison.
+
+    Args:
+        criteria: when to stop.
+        grid: passes between two points of the curves; 0 makes every step a point.
+        tolerance: standard deviations of the target within which an output counts as learned.
+        device: as torch names it.
+    """
+
+    criteria: Sequence[Criterion]
+    grid: float = 0.0
+    tolerance: float = 0.1
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one slice of a trial gives: new points, the state to go on from, and, when it is over, the reason and result."""
+
+    rows: list[Row]
+    state: dict[str, Array]
+    reason: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+    champion: Genes = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+
+def slices(
+    trainer: Trainer,
+    model: Model,
+    task: Task,
+    rules: Rules,
+    seed: int,
+    *,
+    state: State = FRESH,
+    compute: Compute = LOCAL,
+    seconds: float = 1.0,
+) -> Iterator[Slice]:
+    """Train until a criterion is met, handing back a slice about every `seconds` on the clock; the last has the result."""
+    referee = Referee(model, task, rules.criteria, rules.grid, rules.tolerance, rules.device)
+    mine, its = _split(state)
+    if mine:
+        referee.restore(mine)
+    steps = trainer.train(model, task, seed, its, compute)
+    rows: list[Row] = []
+    due = time.monotonic() + seconds
+    try:
+        for progress in steps:
+            points, reason = referee.watch(progress)
+            rows += points
+            if reason:
+                yield _last(referee, model, task, rules, rows, reason)
+                return
+            if time.monotonic() >= due:
+                yield Slice(rows, _join(referee.state(), progress.checkpoint()))
+                rows, due = [], time.monotonic() + seconds
+        yield _last(referee, model, task, rules, rows, EXHAUSTED)
+    finally:
+        steps.close()  # type: ignore[attr-defined]
+
+
+def advance(cache: WorkerCache, trainer: Trainer, seed: int, state: State, seconds: float) -> Slice:
+    """The next slice of a trial, in a worker whose context has the model, the task and the rules."""
+    values = cache.values
+    return next(slices(trainer, build(values["model"]), values["task"], values["rules"], seed, state=state, seconds=seconds))
+
+
+def _last(referee: Referee, model: Model, task: Task, rules: Rules, rows: list[Row], reason: str) -> Slice:
+    rows = rows + referee.settle()
+    result = {"stop_reason": reason, **referee.spent(), **judge(model, task, referee.champion, rules)}
+    return Slice(rows, {}, reason, result, referee.champion)
+
+
+def judge(model: Model, task: Task, champion: Genes, rules: Rules) -> dict[str, Any]:
+    """The champion on every split; here, once, the test split is looked at."""
+    tolerance = np.zeros(1) if LOSSES[task.loss].classes else tolerances(task.train, rules.tolerance)
+    result: dict[str, Any] = {}
+    for name, data in {"train": task.train, "validation": task.validation, "test": task.test, **task.spans}.items():
+        evaluator = LocalEvaluator(model, data, task.loss, rules.device)
+        result[f"{name}_loss"] = float(evaluator(champion)[0])
+        if name == "train":
+            result["learned"] = 100 * float(evaluator.learned(champion, tolerance)[0])
+    return result | {"champion_sha256": fingerprint(champion, result["train_loss"])}
+
+
+def fingerprint(champion: Genes, loss: float) -> str:
+    """SHA-256 over the champion's genes (1, D) and its float64 training loss: equal exactly when both are, bit for bit."""
+    genes = np.ascontiguousarray(champion, dtype="<f4")
+    return hashlib.sha256(genes.tobytes() + np.array([loss], dtype="<f8").tobytes()).hexdigest()
+
+
+def _join(referee: State, trainer: State) -> dict[str, Array]:
+    return {f"referee/{name}": value for name, value in referee.items()} | {
+        f"trainer/{name}": value for name, value in trainer.items()
+    }
+
+
+def _split(state: State) -> tuple[State, State]:
+    mine, its = (
+        {name.removeprefix(owner): value for name, value in state.items() if name.startswith(owner)}
+        for owner in ("referee/", "trainer/")
+    )
+    return mine, its
