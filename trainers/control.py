@@ -27,12 +27,12 @@ class TorchControl:
     """One network, one learning rate, whole sequences, early stopping.
 
     Args:
-        rate: Adam's learning rate.
+        learning_rate: of Adam.
         check: steps between two looks at the validation split.
         patience: looks without a better validation loss after which it ends.
     """
 
-    rate: float = 0.01
+    learning_rate: float = 0.01
     check: int = 10
     patience: int = 50
 
@@ -45,7 +45,7 @@ class TorchControl:
             ConfigError: if torch.nn has no network of this kind.
         """
         twin = _Twin(model, seed).to(compute.device)
-        optimizer = torch.optim.Adam(twin.parameters(), lr=self.rate)
+        optimizer = torch.optim.Adam(twin.parameters(), lr=self.learning_rate)
         data, loss = batch(task.train, torch.float32, compute.device), LOSSES[task.loss]
         look = LocalEvaluator(model, task.validation, task.loss, compute.device)
         step, spent, best, lowest, waited = _restore(twin, optimizer, resume)

@@ -33,8 +33,8 @@ class Descent:
     Args:
         estimator: how credit goes through time.
         optimizer: a name in `OPTIMIZERS`.
-        rates: learning rates; each is tried by `restarts` rows.
-        restarts: rows a rate.
+        learning_rates: each is tried by `restarts` rows.
+        restarts: rows a learning rate.
         clip: bound on the norm of each row's gradient; 0 means none.
         spread: width of the initial genes, relative to each gene's usual range.
         minibatch: sequences a step; 0 means all.
@@ -44,7 +44,7 @@ class Descent:
 
     estimator: Estimator = field(default_factory=BPTT)
     optimizer: str = "adam"
-    rates: tuple[float, ...] = (0.03, 0.01, 0.003)
+    learning_rates: tuple[float, ...] = (0.03, 0.01, 0.003)
     restarts: int = 4
     clip: float = 1.0
     spread: float = 1.0
@@ -55,8 +55,8 @@ class Descent:
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError(f"optimizer should be one of {sorted(OPTIMIZERS)} but is {self.optimizer!r}.")
-        if not self.rates or min(self.rates) <= 0:
-            raise ConfigError(f"rates should be positive learning rates but are {self.rates}.")
+        if not self.learning_rates or min(self.learning_rates) <= 0:
+            raise ConfigError(f"learning_rates should be positive numbers but are {self.learning_rates}.")
         for name, least in {"restarts": 1, "check": 1, "patience": 1, "clip": 0, "minibatch": 0}.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} should be at least {least} but is {getattr(self, name)}.")
@@ -71,7 +71,7 @@ class Descent:
         """
         if not isinstance(model, Network):
             raise ConfigError(f"model should be a Network for gradient descent but is {model}. Use evolution.")
-        rows = Rows(self.optimizer, np.repeat(self.rates, self.restarts), self._draw(model, seed), self.patience)
+        rows = Rows(self.optimizer, np.repeat(self.learning_rates, self.restarts), self._draw(model, seed), self.patience)
         step, spent, budget, best = rows.restore(resume)
         train, loss = batch(task.train, torch.float32, compute.device), LOSSES[task.loss]
         cost = passes(self.estimator, model, train.inputs.shape[1])

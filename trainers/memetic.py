@@ -19,15 +19,15 @@ class GradientSteps:
     """A few steps of Adam on each chromosome, with a fresh memory each time.
 
     Args:
-        steps: how many gradients each chromosome may follow.
-        rate: learning rate.
+        gradients: how many gradients each chromosome may follow.
+        learning_rate: of Adam.
         clip: bound on the norm of each row's gradient; 0 means none.
         loss: a name in `LOSSES`.
         estimator: how credit goes through time.
     """
 
-    steps: int = 5
-    rate: float = 0.03
+    gradients: int = 5
+    learning_rate: float = 0.03
     clip: float = 1.0
     loss: str = "mse"
     estimator: Estimator = field(default_factory=BPTT)
@@ -36,8 +36,8 @@ class GradientSteps:
         """Chromosomes (P, D) after the steps; a row that breaks on the way stays as it was."""
         network = _network(model)
         moved = genes.detach().clone().requires_grad_()
-        optimizer = torch.optim.Adam([moved], lr=self.rate)  # element-wise, so rows stay apart
-        for _ in range(self.steps):
+        optimizer = torch.optim.Adam([moved], lr=self.learning_rate)  # element-wise, so rows stay apart
+        for _ in range(self.gradients):
             _, gradient = slope(self.estimator, network, moved, data, LOSSES[self.loss])
             moved.grad = clipped(gradient, self.clip)
             optimizer.step()
@@ -46,7 +46,7 @@ class GradientSteps:
 
     def passes(self, model: Model, steps: int) -> float:
         """Of all its gradients."""
-        return self.steps * passes(self.estimator, _network(model), steps)
+        return self.gradients * passes(self.estimator, _network(model), steps)
 
 
 def _network(model: Model) -> Network:

@@ -106,11 +106,13 @@ class GeneticSearch:
         """The first generation (P, D), or the elites of what was told and their children."""
         if not len(self.parents):
             return self.layout.draw(self._stream("start"), self.settings.population, self.settings.spread)
-        elites = self._elites()
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # a chromosome out of bounds has an infinite loss, that is all
-            return np.concatenate([elites, self._children(self.settings.population - len(elites))])
+        genes = np.empty((self.settings.population, self.layout.size), np.float32)
+        best = ranking(self.loss)[: self.settings.elites]
+        best = best[np.isfinite(self.loss[best])]
+        genes[: len(best)] = self.parents[best]
+        with np.errstate(over="ignore", invalid="ignore"):  # genes that overflow get an infinite loss, that is all
+            self._breed(genes[len(best) :])
+        return genes
 
     def tell(self, genes: Genes, loss: Losses) -> None:
         """What was told are the parents of the next generation."""
@@ -132,9 +134,8 @@ class GeneticSearch:
     def _breed(self, children: Genes) -> None:
         """Fill `children`, block by block: what an operator makes on the way stays in the processor's cache."""
         count = len(children)
-        mothers, fathers = self.toolbox.select(reciprocal(self.loss), 2 * count, self._stream("select")).reshape(
-            2, count
-        )
+        chosen = self.toolbox.select(reciprocal(self.loss), 2 * count, self._stream("select"))
+        mothers, fathers = chosen[:count], chosen[count:]
         alone = self._stream("alone").random(count) >= self.settings.mating
         fathers = np.where(alone, mothers, fathers)  # mated with itself, a chromosome stays as it is
         step, mating, mutation = self._step(), self._stream("mate"), self._stream("mutate")

@@ -1,0 +1,207 @@
+"""The book: writes a comparison down as it happens, one parent run and one child run for each method and seed."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from evo_rnn.baselines import baselines
+from evo_rnn.champion import save
+from evo_rnn.description import describe
+from evo_rnn.network import Model
+from evo_rnn.progress import Trainer
+from evo_rnn.tasks.task import Task
+from evo_rnn.tracking import Tracker
+from trainers.experiments.outcome import Comparison, TrialRecord
+from trainers.experiments.race import Event
+from trainers.experiments.referee import Row
+from trainers.experiments.report import full_verdict, write_report
+from trainers.experiments.trial import Slice
+
+PACKAGES = ("torch", "ray", "mlflow", "deap", "numpy")
+
+
+class RunPage:
+    """One run in the tracker: its curves as they come, then its result and its champion.
+
+    Args:
+        tracker: where to write.
+        name: what the UI shows.
+        model: what is trained.
+        task: what is learned.
+        params: settings.
+        tags: free text.
+        parent: the run that this one belongs to; empty for none.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        name: str,
+        model: Model,
+        task: Task,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        parent: str = "",
+    ) -> None:
+        self.tracker, self.model, self.task = tracker, model, task
+        self.rows: list[Row] = []
+        self.result: dict[str, Any] = {}
+        self.run = tracker.start(name, params=params, tags={"evo.kind": "trial", **provenance(), **tags}, parent=parent)
+        tracker.dataset(self.run, task.name, {"inputs": task.train.inputs, "targets": task.train.targets})
+
+    def write(self, piece: Slice) -> None:
+        """Add the points of a slice; after the last, the result."""
+        for row in piece.rows:
+            self.tracker.log(self.run, row.metrics, row.passes)
+        self.rows += piece.rows
+        if piece.reason:
+            self._finish(piece)
+
+    def _finish(self, piece: Slice) -> None:
+        beside = {name: losses["test"] for name, losses in _baselines(self.task).items()}
+        self.result = result = {"status": "FINISHED", **piece.result, "baselines": beside}
+        spans = {f"final/test_{span}_loss": result[f"{span}_loss"] for span in self.task.spans}
+        whole = ("train_loss", "validation_loss", "test_loss", "passes", "seconds", "learned")
+        last = self.rows[-1].passes if self.rows else 0
+        self.tracker.log(self.run, {f"final/{key}": result[key] for key in whole} | spans, last)
+        tags = {"evo.stop_reason": piece.reason, "evo.champion_sha256": str(result["champion_sha256"])}
+        self.tracker.tag(self.run, tags)
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder) / "champion", self.model, piece.champion, self.task)
+            self.tracker.artifact(self.run, Path(folder) / "champion", "champion")
+            (Path(folder) / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+            self.tracker.artifact(self.run, Path(folder) / "result.json")
+        self.tracker.finish(self.run, "FINISHED")
+
+
+class Book:
+    """Keeps what the events of a race add up to.
+
+    Args:
+        name: of the comparison.
+        trainers: by label.
+        model: what they train.
+        task: what they learn.
+        families: by label.
+        seeds: run seeds.
+        budget: passes a run.
+        tracker: where to write.
+        config: the config as YAML, kept beside the results.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trainers: Mapping[str, Trainer],
+        model: Model,
+        task: Task,
+        families: Mapping[str, str],
+        seeds: Sequence[int],
+        budget: float,
+        tracker: Tracker,
+        config: str = "",
+    ) -> None:
+        self.name, self.trainers, self.model, self.task = name, trainers, model, task
+        self.families, self.seeds, self.budget = families, seeds, budget
+        self.tracker, self.config = tracker, config
+        title = f"compare {task.name} - {', '.join(trainers)} - {len(seeds)} seeds"
+        tags = {"evo.kind": "comparison", **provenance()}
+        self.run = tracker.start(title, params=self._shared(), tags=tags)
+        self.pages: dict[tuple[str, int], RunPage] = {}
+        self.records: dict[tuple[str, int], TrialRecord] = {}
+
+    def write(self, event: Event) -> None:
+        """Add one slice of one trial."""
+        key = event.method, event.seed
+        if key not in self.pages:
+            self.pages[key] = self._page(*key)
+        page, piece = self.pages[key], event.slice
+        page.write(piece)
+        if piece.reason:
+            self.records[key] = TrialRecord(*key, tuple(page.rows), piece.result, piece.champion)
+
+    def close(self) -> Comparison:
+        """The comparison, with its report in the tracker."""
+        trials = tuple(self.records[method, seed] for method in self.trainers for seed in self.seeds)
+        found = Comparison(
+            self.name, self.model, self.task, self.budget, self.families, trials, _baselines(self.task)
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            write_report(found, Path(folder))
+            if self.config:
+                (Path(folder) / "config.yaml").write_text(self.config, encoding="utf-8")
+            for path in sorted(Path(folder).iterdir()):
+                self.tracker.artifact(self.run, path)
+        summary = {f"summary/{name}_test_loss": line["test_loss"]["iqm"] for name, line in found.summary().items()}
+        self.tracker.log(self.run, summary, round(self.budget))
+        self.tracker.tag(self.run, {"mlflow.note.content": full_verdict(found), "evo.verdict": found.verdict.sentence})
+        self.tracker.finish(self.run, "FINISHED")
+        return found
+
+    def _page(self, method: str, seed: int) -> RunPage:
+        name = f"{method} - {short_name(self.model)} - seed {seed}"
+        params = {"method": method, "seed": seed, **self._shared(), **settings_of(self.trainers[method], method)}
+        tags = {"evo.method": method, "evo.family": self.families.get(method, ""), "evo.seed": str(seed)}
+        return RunPage(self.tracker, name, self.model, self.task, params, tags, self.run)
+
+    def _shared(self) -> dict[str, object]:
+        return {"task": self.task.name, "budget.passes": self.budget, **model_params(self.model)}
+
+
+def settings_of(value: Any, prefix: str) -> dict[str, object]:  # noqa: ANN401 (any settings)
+    """The plain fields of nested settings, dotted: what MLflow keeps as params."""
+    found: dict[str, object] = {}
+    for each in fields(value):
+        inner, name = getattr(value, each.name), f"{prefix}.{each.name}"
+        if is_dataclass(inner):
+            found |= {name: type(inner).__name__, **settings_of(inner, name)}
+        else:
+            found[name] = inner
+    return found
+
+
+def model_params(model: Model) -> dict[str, object]:
+    """The model as params: the kind of cell, its sizes, its number of genes."""
+    cell = describe(model).get("cell", {})
+    kept = {f"model.{key}": value for key, value in cell.items() if key != "cells"}
+    return kept | {"model.genes": model.layout.size, "model.name": short_name(model)}
+
+
+def short_name(model: Model) -> str:
+    """A word for a table: `elman5`, `lstm8x2`."""
+    cell = describe(model).get("cell", {})
+    cells = cell.get("cells", [cell])
+    depth = f"x{len(cells)}" if len(cells) > 1 else ""
+    return f"{cells[0].get('kind', 'model').lower()}{cells[0].get('hidden', '')}{depth}"
+
+
+@cache
+def _baselines(task: Task) -> dict[str, dict[str, float]]:
+    return baselines(task)
+
+
+@cache
+def provenance() -> dict[str, str]:
+    """Versions, the machine and the commit: what a later reader needs to judge a result."""
+    found = {f"evo.version.{name}": version(name) for name in PACKAGES}
+    found |= {"evo.version.evo_rnn": version("evo-rnn"), "evo.version.python": platform.python_version()}
+    found["evo.machine"] = f"{platform.system()} {platform.machine()}"
+    here = Path(__file__).resolve().parent
+    try:
+        shown = subprocess.run(  # noqa: S603
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+            cwd=here, capture_output=True, text=True, timeout=5, check=True,
+        )
+        found["evo.git"] = shown.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        found["evo.git"] = "unknown"
+    return found

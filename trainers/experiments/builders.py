@@ -1,0 +1,114 @@
+"""From a checked config to the things it speaks of: task, model, trainers, rules, compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evo_rnn.cells import CELLS, Cell, Stack
+from evo_rnn.errors import ConfigError
+from evo_rnn.evaluation.ray_evaluator import Compute
+from evo_rnn.network import Network, network
+from evo_rnn.progress import Trainer
+from evo_rnn.tasks import TASKS
+from evo_rnn.tasks.task import Task
+from trainers.experiments.config import Config, workers_of
+from trainers.experiments.methods import METHODS
+from trainers.experiments.stopping import (
+    Criterion,
+    Generations,
+    Learned,
+    MinimumLoss,
+    Passes,
+    Seconds,
+    Stagnation,
+    WallClock,
+)
+from trainers.experiments.trial import Rules
+
+POINTS = 60  # of every curve: enough to see its shape, few enough for a browser
+OPTIONS = {"lstm": ("peepholes",), "gru": ("reset",), "indrnn": ("activation",), "frnn": ("mask",)}
+
+
+def task_of(config: Config) -> Task:
+    """The task.
+
+    Raises:
+        ConfigError: if a setting does not fit.
+        DataError: if a file cannot be used.
+    """
+    settings = {key: value for key, value in config.task.items() if key != "name"}
+    return TASKS[config.task["name"]](**settings)
+
+
+def model_of(config: Config, task: Task) -> Network:
+    """The network for the task's inputs and outputs.
+
+    Raises:
+        ConfigError: if the cell refuses its settings.
+    """
+    wanted = config.model
+    options = {name: getattr(wanted, name) for name in OPTIONS.get(wanted.cell, ())}
+    given = {name for names in OPTIONS.values() for name in names if name in wanted.model_fields_set}
+    if strange := given - set(options):
+        raise ConfigError(f"model.{sorted(strange)[0]} has no meaning for the cell {wanted.cell!r}. Leave it out.")
+    try:
+        cells: list[Cell] = []
+        for _ in range(wanted.layers):
+            inputs = cells[-1].outputs if cells else task.inputs
+            cells.append(CELLS[wanted.cell](inputs, wanted.hidden, **options))
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from None
+    return network(cells[0] if len(cells) == 1 else Stack(tuple(cells)), task.outputs)
+
+
+def trainer_of(method: dict[str, Any], task: Task) -> Trainer:
+    """The trainer of one entry of `method` or `methods`."""
+    settings = {key: value for key, value in method.items() if key != "name"}
+    return METHODS[method["name"]].trainer(settings, task.loss)
+
+
+def rules_of(config: Config) -> Rules:
+    """The criteria, in the order in which they are asked."""
+    stop, budget = config.stop, config.budget
+    criteria: list[tuple[float, Criterion]] = [
+        (stop.learned, Learned(stop.learned, stop.on)),
+        (stop.loss, MinimumLoss(stop.loss, stop.on)),
+        (stop.generations, Generations(stop.generations)),
+        (stop.stagnation, Stagnation(stop.stagnation, stop.on)),
+        (budget.passes, Passes(budget.passes)),
+        (budget.seconds, Seconds(budget.seconds)),
+        (stop.wall_clock, WallClock(stop.wall_clock)),
+    ]
+    kept = tuple(criterion for asked, criterion in criteria if asked)
+    return Rules(kept, budget.passes / POINTS, stop.tolerance, device_of(config))
+
+
+def device_of(config: Config) -> str:
+    """The device that is meant: "auto" takes a GPU where there is one.
+
+    Raises:
+        ConfigError: if the wanted GPU is not there.
+    """
+    import torch
+
+    wanted = config.compute.device
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"compute.device should be a device of this machine but is {wanted!r}. Use cpu or auto.")
+    return wanted
+
+
+def compute_of(config: Config, most: int) -> Compute:
+    """Workers and their options; `most` is how many could be of use."""
+    names = (
+        "gpus_per_worker",
+        "cpus_per_worker",
+        "address",
+        "object_store_memory",
+        "startup_deadline",
+        "deadline",
+        "attempts",
+    )
+    options = {name: getattr(config.compute, name) for name in names}
+    return Compute(workers_of(config, most), device_of(config), options)

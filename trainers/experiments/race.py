@@ -1,0 +1,66 @@
+"""The race: every trial of a comparison, method by method and seed by seed, advancing side by side on a pool of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from evo_rnn.description import describe
+from evo_rnn.evaluation.pool import Pool, open_pool
+from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
+from evo_rnn.network import Model
+from evo_rnn.progress import FRESH, Trainer
+from evo_rnn.tasks.task import Task
+from trainers.experiments.trial import Rules, Slice
+
+ADVANCE = "trainers.experiments.trial:advance"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One more slice of the trial of `method` with `seed`."""
+
+    method: str
+    seed: int
+    slice: Slice
+
+
+def race(
+    trainers: Mapping[str, Trainer],
+    model: Model,
+    task: Task,
+    rules: Rules,
+    seeds: Sequence[int],
+    *,
+    compute: Compute = LOCAL,
+    seconds: float = 2.0,
+) -> Iterator[Event]:
+    """Run every trainer with every seed and hand out each slice as it comes.
+
+    What comes is the same for any number of workers, also when some of them die; only the order of the events is not.
+
+    Args:
+        trainers: by the name to call them.
+        model: what all of them train.
+        task: what all of them learn.
+        rules: how all of them are judged.
+        seeds: of the runs, paired over methods.
+        compute: how many workers; 0 advances the trials in turn in this process.
+        seconds: on the clock, a slice.
+    """
+    context = {"model": describe(model), "task": task, "rules": rules}
+    with open_pool(compute.workers, context, **compute.options) as pool:
+        yield from _advance(pool, trainers, seeds, seconds)
+
+
+def _advance(
+    pool: Pool, trainers: Mapping[str, Trainer], seeds: Sequence[int], seconds: float
+) -> Iterator[Event]:
+    starts = [(method, seed) for seed in seeds for method in trainers]
+    running = {pool.submit(ADVANCE, trainers[method], seed, FRESH, seconds): (method, seed) for method, seed in starts}
+    while running:
+        ticket, piece = pool.next()
+        method, seed = running.pop(ticket)
+        yield Event(method, seed, piece)
+        if not piece.reason:
+            running[pool.submit(ADVANCE, trainers[method], seed, piece.state, seconds)] = (method, seed)
