@@ -1,10 +1,10 @@
 """Models as plain data and back: what is shipped to workers, saved beside weights and shown to people.
 
-    >>> from evo_rnn.cells import Elman
-    >>> describe(Elman(inputs=1, hidden=5))
-    {'kind': 'Elman', 'inputs': 1, 'hidden': 5}
-    >>> build({'kind': 'Elman', 'inputs': 1, 'hidden': 5})
-    Elman(inputs=1, hidden=5)
+>>> from evo_rnn.cells import Elman
+>>> describe(Elman(inputs=1, hidden=5))
+{'kind': 'Elman', 'inputs': 1, 'hidden': 5}
+>>> build({'kind': 'Elman', 'inputs': 1, 'hidden': 5})
+Elman(inputs=1, hidden=5)
 """
 
 from __future__ import annotations
@@ -40,6 +40,6 @@ def build(description: Any) -> Any:  # noqa: ANN401
             raise ConfigError(f"kind should be one of {sorted(KINDS)} but is {kind!r}.")
         try:
             return KINDS[kind](**settings)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ConfigError(f"{kind} cannot be built from {sorted(settings)}: {error}.") from None
     return tuple(build(item) for item in description) if isinstance(description, list) else description

@@ -1,4 +1,4 @@
-"""How well a network does: losses (lower is better), the share learned, and the one function that makes fitness of loss."""
+"""How well a network does: losses (lower is better), the share learned, and the one function from loss to fitness."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Batch:
 
 
 def batch(data: Sequences, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Batch:
-    """`data` as tensors."""
-    inputs, targets = (torch.as_tensor(a, dtype=dtype, device=device) for a in (data.inputs, data.targets))
+    """`data` as tensors, with targets that do not count set to 0: whatever they are, slopes stay finite."""
+    asked = np.where(data.counts[..., None], data.targets, 0.0)
+    inputs, targets = (torch.as_tensor(a, dtype=dtype, device=device) for a in (data.inputs, asked))
     return Batch(inputs, targets, torch.as_tensor(data.counts, device=device))
 
 
@@ -69,7 +70,8 @@ class Loss:
 
 
 def _squares(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs - targets).square().mean(dim=3)
+    squares = (outputs - targets).square()
+    return squares.mean(dim=3) if squares.shape[3] > 1 else squares[..., 0]  # a mean of one is slow
 
 
 def _close(outputs: Tensor, targets: Tensor, tolerance: Tensor) -> Tensor:
@@ -82,7 +84,8 @@ def _surprise(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _exact(outputs: Tensor, targets: Tensor, tolerance: Tensor) -> Tensor:  # noqa: ARG001 (classes need none)
-    return outputs.argmax(dim=3) == targets[..., 0].long()
+    finite = outputs.isfinite().all(dim=3)  # else the place of a NaN would be taken for the answer
+    return (outputs.argmax(dim=3) == targets[..., 0].long()) & finite
 
 
 LOSSES = {
@@ -93,7 +96,8 @@ LOSSES = {
 
 def tolerances(data: Sequences, tolerance: float = 0.1) -> Array:
     """How far (O,) an output may be off and still count as learned: `tolerance` standard deviations of its target."""
-    return tolerance * data.targets[data.counts].std(axis=0)
+    deviation: Array = data.targets[data.counts].std(axis=0)
+    return tolerance * deviation
 
 
 def sanitise(loss: Array) -> Losses:

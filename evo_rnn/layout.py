@@ -1,7 +1,7 @@
 """Where each weight lies in a chromosome: one gene is one weight link, one network is one chromosome.
 
 A leaf is one weight array of a network. Its first axis lists the target units, its remaining axes the sources; a vector
-whose sources and targets are equally many is element-wise. `Layout.links` names every gene, so a chromosome can be read.
+whose sources and targets are equally many is element-wise. `Layout.links` names every gene: chromosomes can be read.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def vector(name: str, targets: Sequence[str], sources: Sequence[str], low: float
 
 
 def prefixed(prefix: str, leaves: Sequence[Leaf], fed_by: str = "") -> tuple[Leaf, ...]:
-    """The same leaves with `prefix.` before leaf and unit names; source units belong to `fed_by` (by default itself)."""
+    """The same leaves with `prefix.` before leaf and unit names; sources belong to `fed_by`, by default `prefix`."""
 
     def units_of(owner: str, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name if name == "one" else f"{owner}.{name}" for name in names)
@@ -138,7 +138,7 @@ class Layout:
             if leaf.free:
                 index = self.indices[leaf.name].to(genes.device)
                 part = genes.new_zeros(len(genes), leaf.full).index_copy(1, index, part)
-            weights[leaf.name] = part.view(len(genes), *leaf.shape) if not leaf.free else part.reshape(-1, *leaf.shape)
+            weights[leaf.name] = part.view(len(genes), *leaf.shape)
         return weights
 
     def pack(self, weights: Weights) -> Tensor:
@@ -153,7 +153,7 @@ class Layout:
                 raise ValueError(f"weights should have a leaf {leaf.name!r} but have {sorted(weights)}.")
             value = weights[leaf.name]
             check_shape(value, leaf.name, ("P", *leaf.shape))
-            flat = value.reshape(len(value), -1)
+            flat = value.flatten(1)
             parts.append(flat[:, self.indices[leaf.name]] if leaf.free else flat)
         return torch.cat(parts, dim=1)
 

@@ -105,7 +105,7 @@ class _Twin(nn.Module):
 def _state(twin: _Twin, optimizer: torch.optim.Optimizer, loop: Array) -> dict[str, Array]:
     state = {f"twin/{name}": value.numpy().copy() for name, value in twin.state_dict().items()}
     for index, memory in optimizer.state_dict()["state"].items():
-        state |= {f"adam/{index}/{name}": np.array(value) for name, value in memory.items()}
+        state |= {f"adam/{index}/{name}": np.array(value.numpy()) for name, value in memory.items()}
     return state | {"loop": loop}
 
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from evo_rnn.errors import ConfigError
 from evo_rnn.shapes import Array, check_shape
+
+SPLITS = ("train", "validation", "test")
 
 
 def _none() -> Array:
@@ -89,16 +92,26 @@ class Task:
         """I."""
         return int(self.train.inputs.shape[2])
 
+    @property
+    def splits(self) -> dict[str, Sequences]:
+        """Training, validation, test and the spans of the test split, by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test, **self.spans}
+
     def digest(self) -> str:
         """SHA-256 over every split, for provenance and for the guard of resumed runs."""
         sums = hashlib.sha256(f"{self.loss} {self.outputs}".encode())
-        for name, split in {
-            "train": self.train,
-            "validation": self.validation,
-            "test": self.test,
-            **self.spans,
-        }.items():
+        for name, split in self.splits.items():
             sums.update(name.encode())
             for array in (split.inputs, split.targets, split.counts):
                 sums.update(repr((array.shape, array.dtype.str)).encode() + np.ascontiguousarray(array).tobytes())
         return sums.hexdigest()
+
+
+def check_least(setting: str, value: int, least: int) -> None:
+    """Refuse a whole-number setting of a task that is too small.
+
+    Raises:
+        ConfigError: naming the setting, the least value and what came.
+    """
+    if value < least:
+        raise ConfigError(f"{setting} should be at least {least} but is {value}.")

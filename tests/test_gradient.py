@@ -1,0 +1,191 @@
+"""Laws of the gradient estimators: exact ones equal BPTT, rows stay apart, declared costs are counted costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from evo_rnn.cells import FRNN, GRU, LSTM, Cell, Elman, IndRNN, Stack
+from evo_rnn.cells.cell import affine, zeros
+from evo_rnn.errors import ConfigError
+from evo_rnn.fitness import LOSSES, Batch, Loss
+from evo_rnn.layout import Leaf, matrix, units, vector
+from evo_rnn.network import Identity, Network, network
+from evo_rnn.shapes import Weights
+from trainers.gradient import BPTT, ESTIMATORS, RTRL, Hybrid, passes, slope
+
+EXACT = 1e-12
+STEPS = 11
+
+
+@dataclass(frozen=True)
+class Leaky:
+    """A user's own cell, with a learned start and a reset carried in an input column."""
+
+    inputs: int
+    hidden: int
+
+    @property
+    def outputs(self) -> int:
+        return self.hidden
+
+    @property
+    def state(self) -> int:
+        return self.hidden
+
+    def leaves(self) -> tuple[Leaf, ...]:
+        h, x = units("h", self.hidden), units("x", self.inputs)
+        return (
+            matrix("mix", h, [*x, *h]),
+            vector("bias", h, ["one"], -0.5, 0.5),
+            vector("start", h, ["one"], -0.5, 0.5),
+        )
+
+    def start(self, weights: Weights, batch: int) -> Tensor:
+        return weights["start"][:, None].expand(-1, batch, -1)
+
+    def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
+        reset = (x[..., :1] > 1.2).to(s.dtype)  # an input beyond 1.2 begins a new episode
+        s = reset * self.start(weights, s.shape[1]) + (1 - reset) * s
+        mixed = affine(weights["mix"], torch.cat([x, s], dim=2), weights["bias"])
+        return 0.7 * s + 0.3 * torch.tanh(mixed)
+
+
+CELLS: dict[str, Cell] = {
+    "elman": Elman(2, 3),
+    "frnn": FRNN(2, 3, mask=("11011", "01101", "10111")),
+    "lstm": LSTM(2, 3),
+    "lstm peepholes": LSTM(2, 3, peepholes=True),
+    "gru after": GRU(2, 3),
+    "gru before": GRU(2, 3, "before"),
+    "indrnn": IndRNN(2, 3, "tanh"),
+    "stack": Stack((Elman(2, 3), LSTM(3, 2))),
+    "own": Leaky(2, 3),
+}
+RULES = [RTRL(), Hybrid(1), Hybrid(4), Hybrid(7), Hybrid(STEPS), Hybrid(STEPS + 3)]
+
+
+def problem(net: Network, people: int = 3, batch: int = 4) -> tuple[Tensor, Batch]:
+    """Random genes and sequences; some steps do not count."""
+    random = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=random)
+
+    counts = torch.rand(batch, STEPS, generator=random) > 0.3
+    data = Batch(normal(batch, STEPS, net.cell.inputs), normal(batch, STEPS, net.readout.outputs), counts)
+    return 0.7 * normal(people, net.layout.size), data
+
+
+def relative(found: Tensor, true: Tensor) -> float:
+    """Distance over the norm of the truth, which must be alive."""
+    norm = float(true.norm())
+    assert norm > 1e-3, "a dead reference proves nothing"
+    return float((found - true).norm()) / norm
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_exact_rules_equal_bptt_on_every_cell(cell: Cell, rule: RTRL | Hybrid) -> None:
+    net = network(cell, 2)
+    genes, data = problem(net)
+    loss, truth = slope(BPTT(), net, genes, data, LOSSES["mse"])
+    found_loss, found = slope(rule, net, genes, data, LOSSES["mse"])
+    torch.testing.assert_close(found_loss, loss, rtol=EXACT, atol=EXACT)
+    for row in range(len(genes)):
+        assert relative(found[row], truth[row]) <= EXACT
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_bptt_is_the_derivative_of_the_loss(cell: Cell) -> None:
+    net = network(cell, 1)
+    genes, data = problem(net, people=1, batch=2)
+    _, found = slope(BPTT(), net, genes, data, LOSSES["mse"])
+    width = 1e-6
+    nudges = width * torch.eye(net.layout.size, dtype=torch.float64)
+    up, down = (LOSSES["mse"](net.predict(genes + sign * nudges, data.inputs), data) for sign in (1, -1))
+    assert relative(found[0], (up - down) / (2 * width)) < 1e-7
+
+
+def test_cutting_the_influence_between_blocks_is_another_rule() -> None:
+    """The negative control: without the edge, blocks are truncated BPTT, which must differ from the exact gradient."""
+
+    @dataclass(frozen=True)
+    class Truncated(Hybrid):
+        def advance(self, cell: Cell, genes: Tensor, x: Tensor, memory):  # type: ignore[no-untyped-def]
+            return super().advance(cell, genes, x, {**memory, "J": torch.zeros_like(memory["J"])})
+
+    net = network(LSTM(2, 3), 1)
+    genes, data = problem(net)
+    _, truth = slope(BPTT(), net, genes, data, LOSSES["mse"])
+    _, cut = slope(Truncated(4), net, genes, data, LOSSES["mse"])
+    assert relative(cut, truth) > 1e-3
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_rows_do_not_feel_each_other(name: str) -> None:
+    net = network(GRU(2, 3), 1)
+    genes, data = problem(net)
+    genes[1] = torch.inf
+    _, together = slope(ESTIMATORS[name](), net, genes, data, LOSSES["mse"])
+    _, alone = slope(ESTIMATORS[name](), net, genes[2:], data, LOSSES["mse"])
+    torch.testing.assert_close(together[2:], alone, rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_readout_that_is_no_layer_and_classes_work_too(name: str) -> None:
+    net = Network(Elman(2, 3), Identity(3))
+    genes, data = problem(net)
+    classes = torch.randint(0, 3, (4, STEPS, 1), generator=torch.Generator().manual_seed(2)).double()
+    data = Batch(data.inputs, classes, data.counts)
+    _, truth = slope(BPTT(), net, genes, data, LOSSES["cross_entropy"])
+    _, found = slope(ESTIMATORS[name](), net, genes, data, LOSSES["cross_entropy"])
+    assert relative(found, truth) <= EXACT
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("cell", [Elman(1, 5), Elman(3, 16), LSTM(1, 5), GRU(2, 8)], ids=str)
+def test_the_declared_cost_is_the_counted_cost_within_a_fifth(cell: Cell, name: str) -> None:
+    net = network(cell, 1)
+    genes = torch.randn(2, net.layout.size, generator=torch.Generator().manual_seed(0))
+    inputs = torch.zeros(1, 64, cell.inputs)
+    data = Batch(inputs, torch.ones(1, 64, 1), torch.ones(1, 64, dtype=torch.bool))
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        net.predict(genes, inputs)
+    with FlopCounterMode(display=False) as whole:
+        slope(ESTIMATORS[name](), net, genes, data, LOSSES["mse"])
+    counted = whole.get_total_flops() / forward.get_total_flops()
+    assert passes(ESTIMATORS[name](), net, 64) == pytest.approx(counted, rel=0.2)
+
+
+def test_a_loss_that_needs_the_whole_sequence_is_refused_by_short_blocks() -> None:
+    mse = LOSSES["mse"]
+    late = Loss("late", mse.terms, mse.learned, causal=False)
+    net = network(Elman(2, 3), 1)
+    genes, data = problem(net)
+    with pytest.raises(ConfigError, match=r"late needs whole sequences of 11 steps but the block has 4\. Use bptt"):
+        slope(Hybrid(4), net, genes, data, late)
+    slope(BPTT(), net, genes, data, late)
+    slope(Hybrid(STEPS), net, genes, data, late)
+
+
+def test_chromosomes_of_another_network_are_refused() -> None:
+    net = network(Elman(2, 3), 1)
+    genes, data = problem(net)
+    with pytest.raises(ValueError, match=r"genes should have shape \(P, 22\)"):
+        slope(BPTT(), net, genes[:, 1:], data, LOSSES["mse"])
+
+
+def test_hybrid_refuses_a_negative_horizon() -> None:
+    with pytest.raises(ValueError, match="horizon should be at least 1"):
+        Hybrid(-1)
+
+
+def test_zeros_beside_the_weights_have_their_dtype() -> None:
+    assert zeros({"w": torch.ones(2, 3, dtype=torch.float64)}, 4, 5).dtype is torch.float64
+    assert np.prod(zeros({"w": torch.ones(2, 3)}, 4, 5).shape) == 40

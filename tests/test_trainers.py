@@ -1,0 +1,267 @@
+"""Laws of every trainer: deterministic, resumable bit for bit, honest about what it spends, and getting better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from evo_rnn.cells import FRNN, GRU, LSTM, Cell, Elman
+from evo_rnn.errors import ConfigError
+from evo_rnn.evaluation.evaluator import LocalEvaluator
+from evo_rnn.evaluation.ray_evaluator import RayEvaluator, shards
+from evo_rnn.fit import SolvedReadout
+from evo_rnn.fitness import LOSSES, batch
+from evo_rnn.network import Network, network
+from evo_rnn.progress import Progress, Trainer
+from evo_rnn.seeds import generator
+from evo_rnn.tasks.sunspots import sunspots
+from evo_rnn.tasks.task import Task
+from populations.algorithms import GeneticAlgorithm
+from populations.evolution import Evolution
+from trainers.control import TorchControl
+from trainers.descent import Descent, clipped
+from trainers.experiments.methods import METHODS
+from trainers.memetic import GradientSteps
+from trainers.rows import OPTIMIZERS
+
+SMALL = {
+    "ga": {"population": 12},
+    "random": {"population": 12},
+    "bptt": {"learning_rates": (0.03, 0.01), "restarts": 2, "check": 2, "patience": 2},
+    "rtrl": {"learning_rates": (0.03,), "restarts": 2},
+    "hybrid": {"learning_rates": (0.03,), "restarts": 2},
+    "memetic": {"population": 6, "gradients": 2},
+    "baldwinian": {"population": 6, "gradients": 2},
+    "evolino": {"population": 6},
+    "torch": {},
+}
+STEPS = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    whole = sunspots()
+    short = {name: _cut(getattr(whole, name)) for name in ("train", "validation", "test")}
+    return replace(whole, **short)
+
+
+def _cut(data):  # type: ignore[no-untyped-def]
+    """The last 40 years of a split: trainers' laws need no more."""
+    return replace(data, **{name: value[:, -40:] for name, value in data.arrays().items()})
+
+
+MODEL = network(Elman(1, 3), 1)
+
+
+def trainer(name: str) -> Trainer:
+    return METHODS[name].trainer(SMALL[name], "mse")
+
+
+def same(a: Progress, b: Progress) -> None:
+    """Equal bit for bit, but for seconds."""
+    assert (a.step, a.passes, a.loss) == (b.step, b.passes, b.loss)
+    np.testing.assert_array_equal(a.candidates, b.candidates)
+    np.testing.assert_array_equal(a.losses, b.losses)
+    assert a.metrics == b.metrics
+
+
+def test_every_method_is_under_these_laws() -> None:
+    assert set(SMALL) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_training_and_another_another(name: str, task: Task) -> None:
+    first, again = (list(islice(trainer(name).train(MODEL, task, 1), STEPS)) for _ in range(2))
+    other = list(islice(trainer(name).train(MODEL, task, 2), STEPS))
+    for a, b in zip(first, again, strict=True):
+        same(a, b)
+    assert not np.array_equal(first[-1].candidates, other[-1].candidates)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_resuming_anywhere_changes_nothing(name: str, task: Task) -> None:
+    whole = list(islice(trainer(name).train(MODEL, task, 1), STEPS))
+    for cut in range(1, STEPS):
+        steps = trainer(name).train(MODEL, task, 1)
+        state = next(islice(steps, cut - 1, None)).checkpoint()
+        assert all(isinstance(value, np.ndarray) and value.dtype != object for value in state.values())
+        resumed = list(islice(trainer(name).train(MODEL, task, 1, state), STEPS - cut))
+        for a, b in zip(whole[cut:], resumed, strict=True):
+            same(a, b)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_steps_and_passes_rise_and_the_loss_never_does(name: str, task: Task) -> None:
+    seen = list(islice(trainer(name).train(MODEL, task, 1), STEPS))
+    assert [progress.step for progress in seen] == list(range(1, STEPS + 1))
+    assert (np.diff([progress.passes for progress in seen]) > 0).all()
+    assert (np.diff([progress.loss for progress in seen]) <= 0).all()
+    assert (np.diff([progress.seconds for progress in seen]) >= 0).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_candidates_are_offered_best_first_with_their_own_losses(name: str, task: Task) -> None:
+    for progress in islice(trainer(name).train(MODEL, task, 3), STEPS):
+        assert (np.diff(progress.losses) >= 0).all()
+        measured = LocalEvaluator(MODEL, task.train)(progress.candidates)
+        np.testing.assert_allclose(measured, progress.losses, rtol=1e-4)
+        assert progress.loss <= progress.losses[0] * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_gets_better(name: str, task: Task) -> None:
+    seen = list(islice(trainer(name).train(MODEL, task, 1), 30))
+    assert seen[-1].loss < 0.95 * seen[0].loss
+
+
+def test_lamarckian_genes_are_written_back_and_baldwinian_are_not(task: Task) -> None:
+    kinds = {}
+    for kind in ("lamarckian", "baldwinian"):
+        evolution = Evolution(GeneticAlgorithm(population=6, elites=1), GradientSteps(gradients=3), kind)
+        state = next(evolution.train(MODEL, task, 1)).checkpoint()
+        search = evolution.algorithm.begin(MODEL.layout, 1)
+        kinds[kind] = search.ask(), next(value for value in state.values() if value.shape == (6, MODEL.layout.size))
+    np.testing.assert_array_equal(np.sort(kinds["baldwinian"][0], 0), np.sort(kinds["baldwinian"][1], 0))
+    assert not np.array_equal(np.sort(kinds["lamarckian"][0], 0), np.sort(kinds["lamarckian"][1], 0))
+
+
+def test_a_solved_readout_is_the_least_squares_solution(task: Task) -> None:
+    genes = MODEL.layout.draw(generator(0, "test"), 4)
+    data = batch(task.train)
+    solved = SolvedReadout(ridge=0.0)(MODEL, torch.from_numpy(genes).double(), data)
+    states = MODEL.states(solved, data.inputs)[:, 0].numpy()
+    counted = task.train.counts[0]
+    for row in range(4):
+        design = np.column_stack([states[row][counted], np.ones(counted.sum())])
+        best = np.linalg.lstsq(design, task.train.targets[0][counted], rcond=None)[0][:, 0]
+        np.testing.assert_allclose(solved[row, -4:].numpy(), best, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(solved[:, :-4].numpy(), genes[:, :-4])
+
+
+def test_a_broken_row_is_left_alone_by_every_fit(task: Task) -> None:
+    genes = torch.from_numpy(MODEL.layout.draw(generator(0, "test"), 3))
+    genes[1, 0] = torch.nan
+    for fit in (SolvedReadout(), GradientSteps(gradients=2)):
+        fitted = fit(MODEL, genes, batch(task.train, torch.float32))
+        torch.testing.assert_close(fitted[1], genes[1], equal_nan=True)
+        assert torch.isfinite(fitted[[0, 2]]).all()
+        assert not torch.equal(fitted[0], genes[0])
+
+
+def test_minibatches_are_charged_pro_rata() -> None:
+    from evo_rnn.tasks import TASKS
+
+    adding = TASKS["adding"](length=10, sequences=20)
+    net = network(GRU(2, 3), 1)
+    full, part = (next(Descent(minibatch=n, restarts=1).train(net, adding, 0)).passes for n in (0, 5))
+    assert part == pytest.approx(full / 4)
+
+
+def test_a_row_that_overflows_is_drawn_afresh(task: Task) -> None:
+    descent = Descent(learning_rates=(1e30, 0.01), restarts=1, clip=0)
+    seen = list(islice(descent.train(MODEL, task, 0), 12))
+    assert np.isfinite(seen[-1].losses).any()
+    assert seen[-1].checkpoint()["lives"][0] >= 1
+    assert seen[-1].checkpoint()["lives"][1] == 0
+
+
+def test_early_stopping_restarts_rows_that_no_longer_validate(task: Task) -> None:
+    descent = Descent(learning_rates=(1e-12,), restarts=2, check=1, patience=3)
+    seen = list(islice(descent.train(MODEL, task, 0), 20))
+    assert (seen[-1].checkpoint()["lives"] >= 1).all()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_trains_and_resumes(name: str, task: Task) -> None:
+    descent = Descent(optimizer=name, learning_rates=(0.01,), restarts=2)
+    whole = list(islice(descent.train(MODEL, task, 0), 8))
+    state = next(islice(descent.train(MODEL, task, 0), 3, None)).checkpoint()
+    same(whole[-1], list(islice(descent.train(MODEL, task, 0, state), 4))[-1])
+    assert whole[-1].loss < whole[0].loss
+
+
+def test_clipping_bounds_each_row_by_itself() -> None:
+    gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+    torch.testing.assert_close(clipped(gradient, 1.0), torch.tensor([[0.6, 0.8], [0.3, 0.4]]))
+    torch.testing.assert_close(clipped(gradient, 0.0), gradient)
+
+
+@pytest.mark.parametrize("cell", [Elman(1, 4), LSTM(1, 4), GRU(1, 4)], ids=str)
+def test_the_control_scores_what_torch_scores(cell: Cell, task: Task) -> None:
+    net = network(cell, 1)
+    for progress in islice(TorchControl().train(net, task, 0), 3):
+        np.testing.assert_allclose(LocalEvaluator(net, task.train)(progress.candidates), progress.losses, rtol=1e-5)
+
+
+def test_the_control_refuses_what_torch_has_not(task: Task) -> None:
+    for cell in (FRNN(1, 3), LSTM(1, 3, peepholes=True), GRU(1, 3, "before")):
+        with pytest.raises(ConfigError, match=r"torch\.nn has no twin"):
+            next(TorchControl().train(network(cell, 1), task, 0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"optimizer": "adm"}, "optimizer should be one of"),
+        ({"learning_rates": ()}, "learning_rates should be positive"),
+        ({"restarts": 0}, "restarts should be at least 1"),
+    ],
+)
+def test_descent_refuses_bad_settings(settings: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Descent(**settings)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 33, 100])
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_shards_are_cut_between_blocks_only(count: int, workers: int) -> None:
+    cuts = shards(count, 16, workers)
+    assert [row for start, stop in cuts for row in range(start, stop)] == list(range(count))
+    assert all(start % 16 == 0 for start, _ in cuts)
+    assert len(cuts) <= workers
+
+
+def test_sharded_scores_and_fits_have_the_bits_of_whole_ones(task: Task) -> None:
+    local = LocalEvaluator(MODEL, task.train)
+    spread = RayEvaluator(MODEL, task.train, workers=0)
+    spread.workers = 3  # as many shards as for three workers, in this process
+    for count in (1, 31, 70):
+        genes = MODEL.layout.draw(generator(0, "test", count), count)
+        np.testing.assert_array_equal(local(genes), spread(genes))
+        np.testing.assert_array_equal(local.fit(SolvedReadout(), genes), spread.fit(SolvedReadout(), genes))
+    assert spread.seconds > 0
+
+
+def test_evolution_needs_no_network_of_ours(task: Task) -> None:
+    """Anything with a layout and a prediction can be evolved."""
+
+    class Halved:
+        layout = MODEL.layout
+
+        def predict(self, genes, inputs):  # type: ignore[no-untyped-def]
+            return MODEL.predict(genes / 2, inputs)
+
+    seen = list(islice(Evolution(GeneticAlgorithm(population=10)).train(Halved(), task, 0), 20))  # type: ignore[arg-type]
+    assert seen[-1].loss < seen[0].loss
+
+
+def test_gradient_methods_say_what_they_need(task: Task) -> None:
+    class Strange:
+        layout = MODEL.layout
+
+    with pytest.raises(ConfigError, match="model should be a Network"):
+        next(Descent().train(Strange(), task, 0))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="linear readout"):
+        from evo_rnn.network import Identity
+
+        SolvedReadout().passes(Network(Elman(1, 1), Identity(1)), 10)
+    assert LOSSES["mse"].causal
