@@ -98,8 +98,9 @@ class LocalEvaluator:
     def _blocks(self, genes: Genes) -> Iterator[tuple[Tensor, int]]:
         check_shape(genes, "genes", ("P", self.model.layout.size), "Was the population made for another network?")
         for start in range(0, len(genes), self.block):
-            part = torch.as_tensor(np.ascontiguousarray(genes[start : start + self.block], dtype=np.float32))
-            padded = torch.zeros(self.block, part.shape[1])  # never fewer than a block: kernels differ with the shape
+            part = genes[start : start + self.block]
+            padded = np.zeros((self.block, genes.shape[1]), np.float32)  # a whole block: kernels differ with the shape
             padded[: len(part)] = part
             with torch.no_grad():
-                yield self.engine(padded.to(self.device)), len(part)
+                outputs = self.engine(torch.from_numpy(padded).to(self.device))
+            yield outputs, len(part)

@@ -34,7 +34,7 @@ class GeneticAlgorithm:
         alpha: how far blend crossover reaches beyond the parents, in their distance.
         mutation: a name in `MUTATIONS`.
         rate: share of genes that a sparse mutation moves.
-        step: standard deviation of a mutation, in half widths of the gene's initial range.
+        step: standard deviation of a mutation, in half widths of the gene's initial range. A dense one wants half.
         decay: factor on the step in every generation.
         least: the step never falls below it.
         spread: width of the first generation, in initial ranges.
@@ -71,7 +71,7 @@ class GeneticAlgorithm:
         settings: dict[str, dict[str, Any]] = {
             "tournament": {"size": self.size},
             "rank": {"pressure": self.pressure},
-            "unit": {"units": units_of(layout)} if self.crossover == "unit" else {},  # names a million genes in seconds
+            "unit": {"units": units_of(layout)} if self.crossover == "unit" else {},
             "blend": {"alpha": self.alpha},
             "sparse": {"rate": self.rate},
         }

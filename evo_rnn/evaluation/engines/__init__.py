@@ -1,4 +1,4 @@
-"""Engines: how one block of chromosomes is run over the data. Which one serves depends on the model and the data only."""
+"""Engines: how one block of chromosomes is run over the data. Which one serves depends on model and data only."""
 
 from __future__ import annotations
 
