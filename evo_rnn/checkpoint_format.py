@@ -154,7 +154,7 @@ def _read_arrays(path: Path, body: bytes) -> Arrays:
     from safetensors.numpy import load as deserialise
 
     try:
-        arrays = deserialise(body)
+        arrays: Arrays = deserialise(body)
     except (SafetensorError, KeyError) as error:  # KeyError: a dtype that numpy does not have
         raise corrupt(path, f"its arrays cannot be read ({error})") from error
     for name, array in arrays.items():

@@ -30,10 +30,13 @@ class Batch:
 
 
 def batch(data: Sequences, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Batch:
-    """`data` as tensors, with targets that do not count set to 0: whatever they are, slopes stay finite."""
+    """`data` as tensors, with targets that do not count set to 0: whatever they are, slopes stay finite.
+
+    Copies: arrays that came to a worker are read-only, which torch does not know.
+    """
     asked = np.where(data.counts[..., None], data.targets, 0.0)
-    inputs, targets = (torch.as_tensor(a, dtype=dtype, device=device) for a in (data.inputs, asked))
-    return Batch(inputs, targets, torch.as_tensor(data.counts, device=device))
+    inputs, targets = (torch.tensor(array, dtype=dtype, device=device) for array in (data.inputs, asked))
+    return Batch(inputs, targets, torch.tensor(data.counts, device=device))
 
 
 @dataclass(frozen=True)

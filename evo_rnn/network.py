@@ -41,7 +41,7 @@ class Linear:
 
     def __call__(self, weights: Weights, h: Tensor) -> Tensor:
         """Outputs (P, N, O) from hidden values (P, N, H)."""
-        return affine(weights["weight"], h, weights["bias"])
+        return affine(weights["weight"], h, weights["bias"][:, None])
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class Network:
         """Outputs (P, B, T, O) from states (P, B, T, S)."""
         weights = under("readout", self.layout.unpack(genes))
         flat = states[..., : self.cell.outputs].flatten(1, 2)
-        return self.readout(weights, flat).unflatten(1, states.shape[1:3])
+        outputs = self.readout(weights, flat)
+        return outputs.view(*states.shape[:3], outputs.shape[-1])
 
 
 def network(cell: Cell, outputs: int) -> Network:

@@ -1,0 +1,1 @@
+"""The middle floor: search over chromosomes, and the loop that evolves them."""

@@ -52,7 +52,7 @@ class Leaky:
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         reset = (x[..., :1] > 1.2).to(s.dtype)  # an input beyond 1.2 begins a new episode
         s = reset * self.start(weights, s.shape[1]) + (1 - reset) * s
-        mixed = affine(weights["mix"], torch.cat([x, s], dim=2), weights["bias"])
+        mixed = affine(weights["mix"], torch.cat([x, s], dim=2), weights["bias"][:, None])
         return 0.7 * s + 0.3 * torch.tanh(mixed)
 
 

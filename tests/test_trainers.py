@@ -15,7 +15,7 @@ from evo_rnn.evaluation.evaluator import LocalEvaluator
 from evo_rnn.evaluation.ray_evaluator import RayEvaluator, shards
 from evo_rnn.fit import SolvedReadout
 from evo_rnn.fitness import LOSSES, batch
-from evo_rnn.network import Network, network
+from evo_rnn.network import Identity, Network, network
 from evo_rnn.progress import Progress, Trainer
 from evo_rnn.seeds import generator
 from evo_rnn.tasks.sunspots import sunspots
@@ -261,7 +261,5 @@ def test_gradient_methods_say_what_they_need(task: Task) -> None:
     with pytest.raises(ConfigError, match="model should be a Network"):
         next(Descent().train(Strange(), task, 0))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="linear readout"):
-        from evo_rnn.network import Identity
-
         SolvedReadout().passes(Network(Elman(1, 1), Identity(1)), 10)
     assert LOSSES["mse"].causal

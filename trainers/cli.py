@@ -20,7 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A named experiment, a YAML file, or a CSV/Parquet file.")]
+Source = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A named experiment, a YAML file, or a CSV/Parquet file.")
+]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For example model.hidden=8.")]
 Target = Annotated[str, typer.Option(help="Column(s) of the data file to predict, separated by commas.")]
 Inputs = Annotated[str, typer.Option(help="Column(s) to predict from; by default the targets.")]
@@ -84,7 +86,9 @@ def compare(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="models, algorithms, estimators, methods, tasks, losses, experiments, runs")],
+    kind: Annotated[
+        str, typer.Argument(help="models, algorithms, estimators, methods, tasks, losses, experiments, runs")
+    ],
     json: Json = False,
 ) -> None:
     """List what there is."""
@@ -94,7 +98,10 @@ def list_(
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, a name, or latest.")], json: Json = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, a name, or latest.")],
+    json: Json = False,
+) -> None:
     """Show what came of a run or a comparison."""
     from trainers.commands import browse
 

@@ -53,7 +53,7 @@ class TorchControl:
         while waited < self.patience:
             optimizer.zero_grad()
             value = loss(twin(data.inputs)[None], data)[0]
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             genes, clean = twin.genes()[None], sanitise(value.detach().cpu().numpy()[None])
             optimizer.step()
             step, best = step + 1, min(best, float(clean[0]))
@@ -73,7 +73,9 @@ class _Twin(nn.Module):
         kinds = {Elman: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
         kind = kinds.get(type(model.cell)) if isinstance(model, Network) else None
         if not isinstance(model, Network) or kind is None or len(model.readout.leaves()) == 0:
-            raise ConfigError(f"torch.nn has no twin of {model}. Leave the method torch out, or use elman, lstm or gru.")
+            raise ConfigError(
+                f"torch.nn has no twin of {model}. Leave the method torch out, or use elman, lstm or gru."
+            )
         if getattr(model.cell, "peepholes", False) or getattr(model.cell, "reset", "after") != "after":
             raise ConfigError(f"torch.nn has no twin of {model.cell}. Leave the method torch out.")
         self.model = model
@@ -98,7 +100,10 @@ class _Twin(nn.Module):
             inner = torch.cat([second[: 2 * hidden], torch.zeros_like(second[2 * hidden :])])
             parts |= {"bias": bias + inner, "reset_bias": second[2 * hidden :]}
         named = {f"cell.{name}": value[None] for name, value in parts.items()}
-        named |= {"readout.weight": self.readout.weight.detach()[None], "readout.bias": self.readout.bias.detach()[None]}
+        named |= {
+            "readout.weight": self.readout.weight.detach()[None],
+            "readout.bias": self.readout.bias.detach()[None],
+        }
         return cell.layout.pack(named)[0].cpu().numpy()
 
 
@@ -109,9 +114,7 @@ def _state(twin: _Twin, optimizer: torch.optim.Optimizer, loop: Array) -> dict[s
     return state | {"loop": loop}
 
 
-def _restore(
-    twin: _Twin, optimizer: torch.optim.Optimizer, resume: State
-) -> tuple[int, float, float, float, int]:
+def _restore(twin: _Twin, optimizer: torch.optim.Optimizer, resume: State) -> tuple[int, float, float, float, int]:
     if not resume:
         return 0, 0.0, np.inf, np.inf, 0
     own = {name.removeprefix("twin/"): torch.from_numpy(np.array(v)) for name, v in resume.items() if "twin/" in name}

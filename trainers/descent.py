@@ -71,7 +71,9 @@ class Descent:
         """
         if not isinstance(model, Network):
             raise ConfigError(f"model should be a Network for gradient descent but is {model}. Use evolution.")
-        rows = Rows(self.optimizer, np.repeat(self.learning_rates, self.restarts), self._draw(model, seed), self.patience)
+        rows = Rows(
+            self.optimizer, np.repeat(self.learning_rates, self.restarts), self._draw(model, seed), self.patience
+        )
         step, spent, budget, best = rows.restore(resume)
         train, loss = batch(task.train, torch.float32, compute.device), LOSSES[task.loss]
         cost = passes(self.estimator, model, train.inputs.shape[1])
@@ -92,7 +94,8 @@ class Descent:
 
     def _draw(self, model: Network, seed: int) -> Rows.Draw:
         def draw(row: int, life: int) -> Genes:
-            return model.layout.draw(generator(seed, "descent", generation=life, index=row), 1, self.spread)[0]
+            genes: Genes = model.layout.draw(generator(seed, "descent", generation=life, index=row), 1, self.spread)[0]
+            return genes
 
         return draw
 
@@ -101,7 +104,7 @@ def clipped(gradient: Tensor, bound: float) -> Tensor:
     """Each row of (P, D) scaled to a norm of at most `bound`; 0 leaves it alone."""
     if bound == 0:
         return gradient
-    norm = gradient.norm(dim=1, keepdim=True)
+    norm: Tensor = gradient.norm(dim=1, keepdim=True)
     return gradient * (bound / norm.clamp(min=bound))
 
 

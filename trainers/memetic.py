@@ -1,4 +1,4 @@
-"""Gradient steps inside evolution (memetic: Moscato 1989), a fit like any other; Lamarckian or Baldwinian is evolution's choice."""
+"""Gradient steps inside evolution (memetic algorithms: Moscato 1989): a fit like any other."""
 
 from __future__ import annotations
 

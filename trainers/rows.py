@@ -52,8 +52,8 @@ class Rows:
     def step(self, gradient: Tensor, sound: Array) -> float:
         """Move every row along its gradient (P, D), draw broken ones afresh; the median norm of the sound gradients."""
         sound = sound & torch.isfinite(gradient).all(dim=1).numpy()
-        for row, slope, fine in zip(self._rows, gradient, sound, strict=True):
-            row.grad = slope.clone() if fine else torch.zeros_like(row)
+        for weights, slope, fine in zip(self._rows, gradient, sound, strict=True):
+            weights.grad = slope.clone() if fine else torch.zeros_like(weights)
         self._optimizer.step()
         for row in np.flatnonzero(~sound):
             self._renew(int(row))

@@ -53,9 +53,9 @@ def zeros(weights: Weights, batch: int, state: int) -> Tensor:
 
 def linear(weight: Tensor, x: Tensor) -> Tensor:
     """`weight (P, N, M)` applied to `x (P, B, M)`: (P, B, N)."""
-    return torch.bmm(x, weight.transpose(1, 2))
+    return torch.bmm(x, weight.mT)
 
 
-def affine(weight: Tensor, x: Tensor, bias: Tensor) -> Tensor:
-    """`weight (P, N, M)` applied to `x (P, B, M)` plus `bias (P, N)`: (P, B, N)."""
-    return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+def affine(weight: Tensor, x: Tensor, base: Tensor) -> Tensor:
+    """`weight (P, N, M)` applied to `x (P, B, M)` plus `base (P, B, N)`, or (P, 1, N) as a bias: (P, B, N)."""
+    return torch.baddbmm(base, x, weight.mT)

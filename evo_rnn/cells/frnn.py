@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo_rnn.cells.cell import affine, linear, zeros
+from evo_rnn.cells.cell import affine, zeros
 from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.shapes import Weights
 
@@ -75,4 +75,5 @@ class FRNN:
 
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         """One tick of all units at once."""
-        return torch.tanh(affine(weights["input"], x, weights["bias"]) + linear(weights["recurrent"], s))
+        driven = affine(weights["input"], x, weights["bias"][:, None])
+        return torch.tanh(affine(weights["recurrent"], s, driven))

@@ -56,13 +56,14 @@ class GRU:
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         """One tick."""
         two = 2 * self.hidden
-        driven = affine(weights["input"], x, weights["bias"])
+        driven = affine(weights["input"], x, weights["bias"][:, None])
         if self.reset == "after":
             echoed = linear(weights["recurrent"], s)
             r, z = torch.sigmoid(driven[..., :two] + echoed[..., :two]).split(self.hidden, dim=2)
             n = torch.tanh(driven[..., two:] + r * (echoed[..., two:] + weights["reset_bias"][:, None]))
         else:
-            gates = driven[..., :two] + linear(weights["recurrent"][:, :two], s)
+            gates = affine(weights["recurrent"][:, :two], s, driven[..., :two])
             r, z = torch.sigmoid(gates).split(self.hidden, dim=2)  # eq. 5, 6
-            n = torch.tanh(driven[..., two:] + linear(weights["recurrent"][:, two:], r * s))  # eq. 8
-        return (1 - z) * n + z * s  # eq. 7, with z for 1 - z as torch.nn has it
+            n = torch.tanh(affine(weights["recurrent"][:, two:], r * s, driven[..., two:]))  # eq. 8
+        after: Tensor = (1 - z) * n + z * s
+        return after  # eq. 7, with z for 1 - z as torch.nn has it

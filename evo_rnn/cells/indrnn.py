@@ -53,5 +53,5 @@ class IndRNN:
 
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         """One tick."""
-        driven = affine(weights["input"], x, weights["bias"])
+        driven = affine(weights["input"], x, weights["bias"][:, None])
         return ACTIVATIONS[self.activation](driven + weights["recurrent"][:, None] * s)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo_rnn.cells.cell import affine, linear, zeros
+from evo_rnn.cells.cell import affine, zeros
 from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.shapes import Weights
 
@@ -52,7 +52,7 @@ class LSTM:
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         """One tick."""
         h, c = s.split(self.hidden, dim=2)
-        gates = affine(weights["input"], x, weights["bias"]) + linear(weights["recurrent"], h)
+        gates = affine(weights["recurrent"], h, affine(weights["input"], x, weights["bias"][:, None]))
         i, f, g, o = gates.split(self.hidden, dim=2)
         if self.peepholes:
             i = i + weights["peephole_i"][:, None] * c

@@ -59,7 +59,7 @@ class LocalEvaluator:
         self.model, self.loss, self.device = model, LOSSES[loss], device
         self.data = batch(data, torch.float64, device)
         self.batch = batch(data, torch.float32, device)
-        self.engine = engine_for(model, torch.as_tensor(data.inputs, dtype=torch.float32, device=device), engine)
+        self.engine = engine_for(model, self.batch.inputs, engine)
 
     seconds = 0.0
 

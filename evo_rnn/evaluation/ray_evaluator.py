@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def shards(count: int, block: int, workers: int) -> list[tuple[int, int]]:
     """Contiguous pieces of `count` rows, one a worker, cut only between blocks so that every row keeps its slot."""
     blocks = -(-count // block)
     cuts = sorted({min(block * round(blocks * k / workers), count) for k in range(workers + 1)})
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))
 
 
 @dataclass(frozen=True)

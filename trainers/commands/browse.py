@@ -27,7 +27,9 @@ def listed(kind: str, *, as_json: bool) -> None:
         return
     width = max((len(str(row["name"])) for row in rows), default=0)
     for row in rows:
-        rest = "  ".join(f"{value}" if key == "about" else f"{key} {value}" for key, value in row.items() if key != "name")
+        rest = "  ".join(
+            f"{value}" if key == "about" else f"{key} {value}" for key, value in row.items() if key != "name"
+        )
         sys.stdout.write(f"{row['name']:<{width}}  {rest}\n")
     if not rows:
         sys.stdout.write(f"no {kind} yet\n")

@@ -24,7 +24,10 @@ def predict(name: str, data: str, out: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         champion = load(download(client, run, "champion", folder))
     columns = predict_table(champion, data)
-    lines = [",".join(columns), *(",".join(format(value, ".9g") for value in row) for row in zip(*columns.values(), strict=True))]
+    lines = [
+        ",".join(columns),
+        *(",".join(format(value, ".9g") for value in row) for row in zip(*columns.values(), strict=True)),
+    ]
     text = "\n".join(lines) + "\n"
     if out == "-":
         sys.stdout.write(text)

@@ -53,13 +53,14 @@ def compare(request: Request, *, as_json: bool) -> None:
     """Run a comparison and print its verdict."""
     import torch
 
+    from evo_rnn.champion import columns_of
     from evo_rnn.safe_yaml import dump_yaml
-    from trainers.commands.terminal import Board, console, plain
-    from trainers.experiments.book import Book
+    from trainers.commands.terminal import Board, console
+    from trainers.experiments.book import Book, plain
     from trainers.experiments.builders import compute_of, model_of, rules_of, task_of, trainer_of
     from trainers.experiments.methods import METHODS
     from trainers.experiments.race import race
-    from trainers.experiments.report import table
+    from trainers.experiments.report import full_verdict, table
 
     torch.set_num_threads(1)
     config = request.config()
@@ -73,16 +74,16 @@ def compare(request: Request, *, as_json: bool) -> None:
     compute = compute_of(config, len(trainers) * len(seeds))
     _introduce(screen, task, model, f"{', '.join(trainers)}; {len(seeds)} seeds", config, compute.workers)
     with tracked(config, task.name) as tracker:
-        text = dump_yaml(config.model_dump(mode="json"))
-        book = Book(request.source, trainers, model, task, families, seeds, config.budget.passes, tracker, text)
+        text, columns = dump_yaml(config.model_dump(mode="json")), columns_of(config.task["name"], config.task)
+        book = Book(
+            request.source, trainers, model, task, families, seeds, config.budget.passes, tracker, text, columns
+        )
         with Board(screen, trainers, len(seeds), config.budget.passes).shown() as board:
             for event in race(trainers, model, task, rules, seeds, compute=compute):
                 book.write(event)
                 board.update(event)
         found = book.close()
         experiment, run = _published(tracker, book.run)
-    from trainers.experiments.report import full_verdict
-
     if as_json:
         heads = {"experiment_id": experiment, "run_id": run, "verdict": full_verdict(found)}
         data = {**heads, "methods": found.summary(), "baselines": found.baselines}
@@ -97,8 +98,9 @@ def run(request: Request, *, as_json: bool) -> None:
     """Train once and print what came of it."""
     import torch
 
-    from trainers.commands.terminal import console, plain
-    from trainers.experiments.book import RunPage, model_params, settings_of, short_name
+    from evo_rnn.champion import columns_of
+    from trainers.commands.terminal import console
+    from trainers.experiments.book import RunPage, model_params, plain, settings_of, short_name
     from trainers.experiments.builders import compute_of, model_of, rules_of, task_of, trainer_of
     from trainers.experiments.methods import METHODS
     from trainers.experiments.trial import slices
@@ -115,8 +117,11 @@ def run(request: Request, *, as_json: bool) -> None:
     with tracked(config, task.name) as tracker:
         params = {"method": name, "seed": config.seed, "task": task.name, "budget.passes": config.budget.passes}
         params |= {**model_params(model), **settings_of(trainer, name)}
+        columns = columns_of(config.task["name"], config.task)
         tags = {"evo.method": name, "evo.family": METHODS[name].family, "evo.seed": str(config.seed)}
-        page = RunPage(tracker, f"{name} - {short_name(model)} - seed {config.seed}", model, task, params, tags)
+        page = RunPage(
+            tracker, f"{name} - {short_name(model)} - seed {config.seed}", model, task, params, tags, columns=columns
+        )
         result = _followed(screen, page, slices(trainer, model, task, rules, config.seed, compute=compute))
         experiment, run_id = _published(tracker, page.run)
     data = {"run_id": run_id, "experiment_id": experiment, "status": "FINISHED", **result}
@@ -174,6 +179,8 @@ def _summarise(screen: Console, data: dict[str, Any]) -> None:
 
 def _close(screen: Console, made: str, run: str, experiment: str, uri: str) -> None:
     """Say what was made and what to type next."""
-    screen.print(f"Made: {made} in {uri} (experiment {experiment or 'pending'}, run {run or 'pending'}).", highlight=False)
+    screen.print(
+        f"Made: {made} in {uri} (experiment {experiment or 'pending'}, run {run or 'pending'}).", highlight=False
+    )
     show = f"evo-rnn show {run[:8]}" if run else "evo-rnn list runs"
     screen.print(f"Next: evo-rnn ui      (browse the runs)\n      {show}", highlight=False)

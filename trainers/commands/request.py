@@ -75,9 +75,11 @@ class Request:
         if suffix in TABLES:
             return {"task": self._table(), "methods": list(EVERY), "model": {"hidden": 8}}
         if self.target or self.inputs or self.horizon:
-            raise ConfigError(f"--target, --inputs and --horizon go with a CSV or Parquet file, not with {self.source!r}.")
+            raise ConfigError(
+                f"--target, --inputs and --horizon go with a CSV or Parquet file, not with {self.source!r}."
+            )
         if self.source in NAMED:
-            return {key: value for key, value in NAMED[self.source].items()}
+            return dict(NAMED[self.source])
         if suffix in (".yaml", ".yml"):
             return load_yaml(self.source)
         near = difflib.get_close_matches(self.source, NAMED, n=1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from trainers.experiments.race import Event
 
+WIDTH = 110  # where there is no terminal to ask
 EVERY = 10.0  # seconds between two lines where there is no terminal
 
 
@@ -59,7 +59,8 @@ class Board:
     def _speak(self, method: str, *, final: bool) -> None:
         over = sum(self._done[method].values()) / self._seeds
         runs = sum(share >= 1.0 for share in self._done[method].values())
-        note = f"{runs}/{self._seeds} runs, validation {self._best[method]:.4g}"
+        best = self._best[method]
+        note = f"{runs}/{self._seeds} runs" + (f", validation {best:.4g}" if best < float("inf") else "")
         if self._bars:
             self._progress.update(self._bars[method], completed=over, note=note)
             return
@@ -67,22 +68,12 @@ class Board:
         now = time.monotonic()
         if now - self._spoke >= EVERY or (final and everything >= 1.0):
             self._spoke = now
-            self._console.print(f"{now - self._began:5.0f} s  {100 * everything:3.0f} %  {method}: {note}", highlight=False)
+            self._console.print(
+                f"{now - self._began:5.0f} s  {100 * everything:3.0f} %  {method}: {note}", highlight=False
+            )
 
 
 def console(json: bool) -> Console:
     """Where people read: standard output, or standard error when standard output carries data."""
-    return Console(stderr=json, soft_wrap=True)
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401 (any result)
-    """Plain data for JSON: arrays and tuples as lists, numbers that JSON does not know as null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
-        return value
-    return None if isinstance(value, float) else value
+    screen = Console(stderr=json)
+    return screen if screen.is_terminal else Console(stderr=json, width=WIDTH)

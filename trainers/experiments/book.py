@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import subprocess
 import tempfile
@@ -13,8 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evo_rnn.baselines import baselines
 from evo_rnn.champion import save
+from evo_rnn.champion_card import NO_COLUMNS, Columns
 from evo_rnn.description import describe
 from evo_rnn.network import Model
 from evo_rnn.progress import Trainer
@@ -23,7 +27,7 @@ from evo_rnn.tracking import Tracker
 from trainers.experiments.outcome import Comparison, TrialRecord
 from trainers.experiments.race import Event
 from trainers.experiments.referee import Row
-from trainers.experiments.report import full_verdict, write_report
+from trainers.experiments.report import full_verdict, note, write_report
 from trainers.experiments.trial import Slice
 
 PACKAGES = ("torch", "ray", "mlflow", "deap", "numpy")
@@ -40,6 +44,7 @@ class RunPage:
         params: settings.
         tags: free text.
         parent: the run that this one belongs to; empty for none.
+        columns: of the user's table, where there is one.
     """
 
     def __init__(
@@ -51,8 +56,9 @@ class RunPage:
         params: Mapping[str, object],
         tags: Mapping[str, str],
         parent: str = "",
+        columns: Columns = NO_COLUMNS,
     ) -> None:
-        self.tracker, self.model, self.task = tracker, model, task
+        self.tracker, self.model, self.task, self.columns = tracker, model, task, columns
         self.rows: list[Row] = []
         self.result: dict[str, Any] = {}
         self.run = tracker.start(name, params=params, tags={"evo.kind": "trial", **provenance(), **tags}, parent=parent)
@@ -76,9 +82,11 @@ class RunPage:
         tags = {"evo.stop_reason": piece.reason, "evo.champion_sha256": str(result["champion_sha256"])}
         self.tracker.tag(self.run, tags)
         with tempfile.TemporaryDirectory() as folder:
-            save(Path(folder) / "champion", self.model, piece.champion, self.task)
+            extra = {key: value for key, value in result.items() if key.endswith("_loss")}
+            genes = np.array(piece.champion)  # what comes from a worker is read-only
+            save(Path(folder) / "champion", self.model, genes, self.task, columns=self.columns, extra=extra)
             self.tracker.artifact(self.run, Path(folder) / "champion", "champion")
-            (Path(folder) / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+            (Path(folder) / "result.json").write_text(json.dumps(plain(result), indent=2), encoding="utf-8")
             self.tracker.artifact(self.run, Path(folder) / "result.json")
         self.tracker.finish(self.run, "FINISHED")
 
@@ -96,6 +104,7 @@ class Book:
         budget: passes a run.
         tracker: where to write.
         config: the config as YAML, kept beside the results.
+        columns: of the user's table, where there is one.
     """
 
     def __init__(
@@ -109,10 +118,11 @@ class Book:
         budget: float,
         tracker: Tracker,
         config: str = "",
+        columns: Columns = NO_COLUMNS,
     ) -> None:
         self.name, self.trainers, self.model, self.task = name, trainers, model, task
         self.families, self.seeds, self.budget = families, seeds, budget
-        self.tracker, self.config = tracker, config
+        self.tracker, self.config, self.columns = tracker, config, columns
         title = f"compare {task.name} - {', '.join(trainers)} - {len(seeds)} seeds"
         tags = {"evo.kind": "comparison", **provenance()}
         self.run = tracker.start(title, params=self._shared(), tags=tags)
@@ -132,18 +142,18 @@ class Book:
     def close(self) -> Comparison:
         """The comparison, with its report in the tracker."""
         trials = tuple(self.records[method, seed] for method in self.trainers for seed in self.seeds)
-        found = Comparison(
-            self.name, self.model, self.task, self.budget, self.families, trials, _baselines(self.task)
-        )
+        found = Comparison(self.name, self.model, self.task, self.budget, self.families, trials, _baselines(self.task))
         with tempfile.TemporaryDirectory() as folder:
-            write_report(found, Path(folder))
+            write_report(found, Path(folder), next(iter(self.columns.targets), ""))
+            whole = {"verdict": full_verdict(found), "methods": found.summary(), "baselines": found.baselines}
+            (Path(folder) / "summary.json").write_text(json.dumps(plain(whole), indent=2), encoding="utf-8")
             if self.config:
                 (Path(folder) / "config.yaml").write_text(self.config, encoding="utf-8")
             for path in sorted(Path(folder).iterdir()):
                 self.tracker.artifact(self.run, path)
         summary = {f"summary/{name}_test_loss": line["test_loss"]["iqm"] for name, line in found.summary().items()}
         self.tracker.log(self.run, summary, round(self.budget))
-        self.tracker.tag(self.run, {"mlflow.note.content": full_verdict(found), "evo.verdict": found.verdict.sentence})
+        self.tracker.tag(self.run, {"mlflow.note.content": note(found), "evo.verdict": found.verdict.sentence})
         self.tracker.finish(self.run, "FINISHED")
         return found
 
@@ -151,10 +161,21 @@ class Book:
         name = f"{method} - {short_name(self.model)} - seed {seed}"
         params = {"method": method, "seed": seed, **self._shared(), **settings_of(self.trainers[method], method)}
         tags = {"evo.method": method, "evo.family": self.families.get(method, ""), "evo.seed": str(seed)}
-        return RunPage(self.tracker, name, self.model, self.task, params, tags, self.run)
+        return RunPage(self.tracker, name, self.model, self.task, params, tags, self.run, self.columns)
 
     def _shared(self) -> dict[str, object]:
         return {"task": self.task.name, "budget.passes": self.budget, **model_params(self.model)}
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 (any result)
+    """Plain data for JSON: arrays and tuples as lists, numbers that JSON does not know as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def settings_of(value: Any, prefix: str) -> dict[str, object]:  # noqa: ANN401 (any settings)
@@ -197,9 +218,13 @@ def provenance() -> dict[str, str]:
     found["evo.machine"] = f"{platform.system()} {platform.machine()}"
     here = Path(__file__).resolve().parent
     try:
-        shown = subprocess.run(  # noqa: S603
+        shown = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-            cwd=here, capture_output=True, text=True, timeout=5, check=True,
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
         )
         found["evo.git"] = shown.stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -118,8 +118,10 @@ def resolve(raw: Mapping[str, Any], source: str = "config") -> Config:
         raise ConfigError(f"{source}: budget should bound passes or seconds, or stop.generations should; none does.")
     _choose("model.cell", config.model.cell, CELL_NAMES, source)
     method = _method(config.method, "method", METHODS, source)
-    methods = {label: _method({"name": label} | given, f"methods.{label}", METHODS, source)
-               for label, given in config.methods.items()}
+    methods = {
+        label: _method({"name": label} | given, f"methods.{label}", METHODS, source)
+        for label, given in config.methods.items()
+    }
     return config.model_copy(update={"method": method, "methods": methods, "task": _task(config.task, source)})
 
 
@@ -187,7 +189,9 @@ def _keys(section: type[BaseModel], before: str = "") -> tuple[str, ...]:
 
 def _explained(error: ValidationError, known: tuple[str, ...]) -> str:
     """The first mistake in one line."""
-    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a misspelt key explains a missing one
+    first = min(
+        error.errors(), key=lambda each: each["type"] != "extra_forbidden"
+    )  # a misspelt key explains a missing one
     key = ".".join(str(part) for part in first["loc"] if part not in ("str", "int", "constrained-int"))
     came = str(first["input"])[:60].replace("\n", " ")
     if first["type"] == "extra_forbidden":

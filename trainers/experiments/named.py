@@ -20,7 +20,8 @@ NAMED: dict[str, dict[str, Any]] = {
             "torch": {},
             "random": {},
         },
-        "budget": {"passes": 30_000},
+        "budget": {"passes": 15_000},
+        "seeds": 10,
     },
     "mackey_glass": {
         "task": "mackey_glass",

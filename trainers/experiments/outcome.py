@@ -89,7 +89,14 @@ class Comparison:
     def _line(self, method: str) -> dict[str, Any]:
         losses = self.values(method, "test_loss")
         low, high = interval(losses)
-        keys = ("train_loss", "validation_loss", "passes", "seconds", "learned", *(f"{s}_loss" for s in self.task.spans))
+        keys = (
+            "train_loss",
+            "validation_loss",
+            "passes",
+            "seconds",
+            "learned",
+            *(f"{s}_loss" for s in self.task.spans),
+        )
         line: dict[str, Any] = {"test_loss": {"iqm": iqm(losses), "low": low, "high": high}}
         line |= {key: iqm(self.values(method, key)) for key in keys}
         return line | {"runs": len(losses), "family": self.families[method]}

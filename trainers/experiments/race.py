@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from evo_rnn.description import describe
 from evo_rnn.evaluation.pool import Pool, open_pool
 from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
 from evo_rnn.network import Model
-from evo_rnn.progress import FRESH, Trainer
+from evo_rnn.progress import FRESH, State, Trainer
 from evo_rnn.tasks.task import Task
 from trainers.experiments.trial import Rules, Slice
 
@@ -45,22 +46,30 @@ def race(
         task: what all of them learn.
         rules: how all of them are judged.
         seeds: of the runs, paired over methods.
-        compute: how many workers; 0 advances the trials in turn in this process.
+        compute: how many workers; 0 advances them one after the other in this process.
         seconds: on the clock, a slice.
     """
     context = {"model": describe(model), "task": task, "rules": rules}
     with open_pool(compute.workers, context, **compute.options) as pool:
-        yield from _advance(pool, trainers, seeds, seconds)
+        yield from _advance(pool, trainers, seeds, seconds, max(compute.workers, 1))
 
 
 def _advance(
-    pool: Pool, trainers: Mapping[str, Trainer], seeds: Sequence[int], seconds: float
+    pool: Pool, trainers: Mapping[str, Trainer], seeds: Sequence[int], seconds: float, workers: int
 ) -> Iterator[Event]:
-    starts = [(method, seed) for seed in seeds for method in trainers]
-    running = {pool.submit(ADVANCE, trainers[method], seed, FRESH, seconds): (method, seed) for method, seed in starts}
+    waiting = deque((method, seed) for seed in seeds for method in trainers)
+    running: dict[int, tuple[str, int]] = {}
+
+    def send(method: str, seed: int, state: State = FRESH) -> None:
+        running[pool.submit(ADVANCE, trainers[method], seed, state, seconds)] = method, seed
+
+    for _ in range(min(workers, len(waiting))):
+        send(*waiting.popleft())
     while running:
         ticket, piece = pool.next()
         method, seed = running.pop(ticket)
-        yield Event(method, seed, piece)
         if not piece.reason:
-            running[pool.submit(ADVANCE, trainers[method], seed, piece.state, seconds)] = (method, seed)
+            send(method, seed, piece.state)  # before the event is looked at, so that no worker waits
+        elif waiting:
+            send(*waiting.popleft())
+        yield Event(method, seed, piece)

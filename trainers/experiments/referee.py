@@ -82,7 +82,9 @@ class Referee:
         due = int(progress.passes // self._grid) if self._grid else self._drawn + 1
         if due > self._drawn or sum(map(len, self._pending)) >= PATIENT:
             self._select()
-        points = [round(k * self._grid) if self._grid else round(progress.passes) for k in range(self._drawn + 1, due + 1)]
+        points = [
+            round(k * self._grid) if self._grid else round(progress.passes) for k in range(self._drawn + 1, due + 1)
+        ]
         self._drawn = max(due, self._drawn)
         return self._points(points), first_reason(self._criteria, self._standing(progress.candidates[:1]))
 

@@ -53,7 +53,9 @@ class Learned:
     def reason(self, now: Standing) -> str:
         """One phrase, empty to go on."""
         share = 100 * now.share(self.on)
-        return f"learned {share:.1f} % of the {self.on} data (wanted {self.percent:g} %)" if share >= self.percent else ""
+        return (
+            f"learned {share:.1f} % of the {self.on} data (wanted {self.percent:g} %)" if share >= self.percent else ""
+        )
 
 
 @dataclass(frozen=True)

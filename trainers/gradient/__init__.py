@@ -6,6 +6,6 @@ from trainers.gradient.hybrid import Hybrid
 from trainers.gradient.rtrl import RTRL
 from trainers.gradient.slope import passes, slope
 
-ESTIMATORS = {"bptt": BPTT, "rtrl": RTRL, "hybrid": Hybrid}
+ESTIMATORS: dict[str, type[Estimator]] = {"bptt": BPTT, "rtrl": RTRL, "hybrid": Hybrid}
 
 __all__ = ["BPTT", "ESTIMATORS", "RTRL", "Estimator", "Hybrid", "passes", "slope"]

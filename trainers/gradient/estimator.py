@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,7 +65,7 @@ def unrolled(cell: Cell, genes: Tensor, x: Tensor, s: Tensor) -> Tensor:
 
 
 def folded(genes: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """A row for each network and sequence: genes (P B, D), inputs (P B, 1, t, I). Each sequence has an influence of its own."""
+    """A row for each network and sequence, each with an influence of its own: genes (P B, D), inputs (P B, 1, t, I)."""
     people, batch = len(genes), len(x)
     rows = genes.repeat_interleave(batch, dim=0)
     return rows, x.expand(people, *x.shape).reshape(people * batch, 1, *x.shape[1:])
@@ -91,21 +90,12 @@ class Attach(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """ds @ J, row by row."""
+        """Ds @ J, row by row."""
         (influence,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return torch.bmm(grads[0], influence)[:, 0], None, None
 
 
-def fold_state(s: Tensor) -> Tensor:
-    """(P, B, S) to (P B, 1, S)."""
-    return s.reshape(-1, 1, s.shape[-1])
-
-
-def finite(memory: Memory) -> bool:
-    """Whether nothing in the memory has overflowed."""
-    return all(bool(torch.isfinite(value).all()) for value in memory.values())
-
-
-def size_in_bytes(people: int, batch: int, state: int, genes: int, itemsize: int = 4) -> int:
-    """Memory of one influence matrix (P, B, S, D)."""
-    return int(np.prod([people, batch, state, genes])) * itemsize
+def attached(genes: Tensor, s: Tensor, influence: Tensor) -> Tensor:
+    """The state (N, 1, S), attached to the genes (N, D) by the influence (N, S, D)."""
+    state: Tensor = Attach.apply(genes, s, influence)  # type: ignore[no-untyped-call]
+    return state

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
 from evo_rnn.layout import Layout
-from trainers.gradient.estimator import Attach, Memory, folded, jacobian, multiply_adds, unrolled
+from trainers.gradient.estimator import Memory, attached, folded, jacobian, multiply_adds, unrolled
 from trainers.gradient.rtrl import RTRL
 
 
@@ -45,7 +45,7 @@ class Hybrid:
         """Enter the block by the edge, run it on the tape, and leave with the influence at its end."""
         rows, inputs = folded(genes, x)
         with torch.enable_grad():
-            s = Attach.apply(rows, memory["s"], memory["J"])
+            s = attached(rows, memory["s"], memory["J"])
             states = unrolled(cell, rows, inputs, s)
         last = states[:, :, -1]
         (influence,) = jacobian(last, (rows,), keep=True)  # the edge adds (∂s_h/∂s_0) J_0

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
 from evo_rnn.layout import Layout
-from trainers.gradient.estimator import Attach, Memory, folded, jacobian, multiply_adds
+from trainers.gradient.estimator import Memory, attached, folded, jacobian, multiply_adds
 
 HANDED_OVER = 16
 
@@ -51,7 +51,7 @@ class RTRL:
             s = after.detach()[::count]
             immediate = layout.pack(dict(zip(weights, i, strict=True))).view_as(influence)
             influence = torch.baddbmm(immediate, d.view(len(rows), count, count), influence)  # J_t = D_t J_{t-1} + I_t
-            steps.append(Attach.apply(rows, s, influence))
+            steps.append(attached(rows, s, influence))
         states = torch.stack(steps, dim=2)
         return states.view(len(genes), len(x), *states.shape[2:]), {"s": s, "J": influence}
 
