@@ -59,6 +59,7 @@ def compare(request: Request, *, as_json: bool) -> None:
     from trainers.experiments.book import Book, plain
     from trainers.experiments.builders import compute_of, model_of, rules_of, task_of, trainer_of
     from trainers.experiments.methods import METHODS
+    from trainers.experiments.publish import leader, publish
     from trainers.experiments.race import race
     from trainers.experiments.report import full_verdict, table
 
@@ -83,7 +84,8 @@ def compare(request: Request, *, as_json: bool) -> None:
                 book.write(event)
                 board.update(event)
         found = book.close()
-        experiment, run = _published(tracker, book.run)
+        publish(tracker, book.run, model, task, leader(found).champion, columns)
+        experiment, run = tracker.experiment_id, tracker.mlflow_run_id(book.run)
     if as_json:
         heads = {"experiment_id": experiment, "run_id": run, "verdict": full_verdict(found)}
         data = {**heads, "methods": found.summary(), "baselines": found.baselines}
@@ -103,6 +105,7 @@ def run(request: Request, *, as_json: bool) -> None:
     from trainers.experiments.book import RunPage, model_params, plain, settings_of, short_name
     from trainers.experiments.builders import compute_of, model_of, rules_of, task_of, trainer_of
     from trainers.experiments.methods import METHODS
+    from trainers.experiments.publish import publish
     from trainers.experiments.trial import slices
 
     torch.set_num_threads(1)
@@ -123,7 +126,8 @@ def run(request: Request, *, as_json: bool) -> None:
             tracker, f"{name} - {short_name(model)} - seed {config.seed}", model, task, params, tags, columns=columns
         )
         result = _followed(screen, page, slices(trainer, model, task, rules, config.seed, compute=compute))
-        experiment, run_id = _published(tracker, page.run)
+        publish(tracker, page.run, model, task, page.champion, columns)
+        experiment, run_id = tracker.experiment_id, tracker.mlflow_run_id(page.run)
     data = {"run_id": run_id, "experiment_id": experiment, "status": "FINISHED", **result}
     if as_json:
         print(json.dumps(plain(data)))
@@ -158,14 +162,6 @@ def _followed(screen: Console, page: Any, pieces: Any) -> dict[str, Any]:  # noq
             losses = f"train {row.metrics['train/loss']:.4g}, validation {row.metrics['validation/loss']:.4g}"
             screen.print(f"{row.passes:>10,} passes  {losses}", highlight=False)
     return dict(page.result)
-
-
-def _published(tracker: MlflowTracker, run: str) -> tuple[str, str]:
-    """Send what is waiting, save the view for the UI; MLflow's ids of the experiment and the run."""
-    from evo_rnn.tracking import write_view
-
-    tracker.with_client(lambda client: write_view(client, tracker.experiment_id))
-    return tracker.experiment_id, tracker.mlflow_run_id(run)
 
 
 def _summarise(screen: Console, data: dict[str, Any]) -> None:

@@ -22,12 +22,13 @@ from evo_rnn.champion_card import NO_COLUMNS, Columns
 from evo_rnn.description import describe
 from evo_rnn.network import Model
 from evo_rnn.progress import Trainer
+from evo_rnn.shapes import Genes
 from evo_rnn.tasks.task import Task
 from evo_rnn.tracking import Tracker
 from trainers.experiments.outcome import Comparison, TrialRecord
 from trainers.experiments.race import Event
 from trainers.experiments.referee import Row
-from trainers.experiments.report import full_verdict, note, write_report
+from trainers.experiments.report import TABLE_TAGS, full_verdict, note, write_report
 from trainers.experiments.trial import Slice
 
 PACKAGES = ("torch", "ray", "mlflow", "deap", "numpy")
@@ -61,6 +62,7 @@ class RunPage:
         self.tracker, self.model, self.task, self.columns = tracker, model, task, columns
         self.rows: list[Row] = []
         self.result: dict[str, Any] = {}
+        self.champion: Genes = np.empty((0, 0), np.float32)
         self.run = tracker.start(name, params=params, tags={"evo.kind": "trial", **provenance(), **tags}, parent=parent)
         tracker.dataset(self.run, task.name, {"inputs": task.train.inputs, "targets": task.train.targets})
 
@@ -74,6 +76,7 @@ class RunPage:
 
     def _finish(self, piece: Slice) -> None:
         beside = {name: losses["test"] for name, losses in _baselines(self.task).items()}
+        self.champion = np.array(piece.champion)  # what comes from a worker is read-only
         self.result = result = {"status": "FINISHED", **piece.result, "baselines": beside}
         spans = {f"final/test_{span}_loss": result[f"{span}_loss"] for span in self.task.spans}
         whole = ("train_loss", "validation_loss", "test_loss", "passes", "seconds", "learned")
@@ -83,8 +86,7 @@ class RunPage:
         self.tracker.tag(self.run, tags)
         with tempfile.TemporaryDirectory() as folder:
             extra = {key: value for key, value in result.items() if key.endswith("_loss")}
-            genes = np.array(piece.champion)  # what comes from a worker is read-only
-            save(Path(folder) / "champion", self.model, genes, self.task, columns=self.columns, extra=extra)
+            save(Path(folder) / "champion", self.model, self.champion, self.task, columns=self.columns, extra=extra)
             self.tracker.artifact(self.run, Path(folder) / "champion", "champion")
             (Path(folder) / "result.json").write_text(json.dumps(plain(result), indent=2), encoding="utf-8")
             self.tracker.artifact(self.run, Path(folder) / "result.json")
@@ -124,7 +126,7 @@ class Book:
         self.families, self.seeds, self.budget = families, seeds, budget
         self.tracker, self.config, self.columns = tracker, config, columns
         title = f"compare {task.name} - {', '.join(trainers)} - {len(seeds)} seeds"
-        tags = {"evo.kind": "comparison", **provenance()}
+        tags = {"evo.kind": "comparison", **TABLE_TAGS, **provenance()}
         self.run = tracker.start(title, params=self._shared(), tags=tags)
         self.pages: dict[tuple[str, int], RunPage] = {}
         self.records: dict[tuple[str, int], TrialRecord] = {}
