@@ -1,14 +1,17 @@
 """The command line. Heavy imports stay inside the commands, so that `--help` answers at once.
 
 Exit codes: 0 done, 2 a config or an option is wrong, 65 data is wrong, 70 a bug, 74 the disk refused, 75 try again,
-130 interrupted, 143 terminated.
+130 interrupted, 143 terminated; 129 the terminal was closed, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import traceback
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,7 +26,7 @@ app = typer.Typer(
 Source = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A named experiment, a YAML file, or a CSV/Parquet file.")
 ]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For example model.hidden=8.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example model.hidden=8.")]
 Target = Annotated[str, typer.Option(help="Column(s) of the data file to predict, separated by commas.")]
 Inputs = Annotated[str, typer.Option(help="Column(s) to predict from; by default the targets.")]
 Horizon = Annotated[int, typer.Option(min=0, help="How many rows ahead.", show_default="1")]
@@ -52,7 +55,7 @@ def run(
 
     request = Request(source, overrides or (), target, inputs, horizon, method, workers=workers, ray=ray)
     if dry_run:
-        launch.dry_run(request.config())
+        launch.dry_run(request, many=False)
     else:
         launch.run(request, as_json=json)
 
@@ -79,7 +82,7 @@ def compare(
         source, overrides or (), target, inputs, horizon, methods=methods, seeds=seeds, workers=workers, ray=ray
     )
     if dry_run:
-        launch.dry_run(request.config())
+        launch.dry_run(request, many=True)
     else:
         launch.compare(request, as_json=json)
 
@@ -136,22 +139,42 @@ def doctor(json: Json = False) -> None:
     room.examine(as_json=json)
 
 
+class Stopped(SystemExit):
+    """A signal came: unwind, so that runs are ended as KILLED and no process is left, and exit with 128 + its number."""
+
+
 def main() -> None:
     """Run a command; turn every error into one line and its exit code."""
-    sys.exit(_exit_code())
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, _stop)
+    code = _exit_code()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _unexpected(error)
+    if _reader_gone():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    sys.exit(code)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise Stopped(128 + number)
 
 
 def _exit_code() -> int:
     from evo_rnn.errors import ConfigError, DataError, DiskError, RetryError
 
     try:
-        app(standalone_mode=False)
+        app(sys.argv[1:] or ["--help"], prog_name="evo-rnn", standalone_mode=False)
     except (ConfigError, DataError, DiskError, RetryError) as error:
         return _say(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _say("interrupted; what was done is in the tracker", 130)
+    except Stopped as stop:
+        return _say("stopped by a signal", int(str(stop.code)))
     except SystemExit as stop:
-        return int(stop.code or 0)
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
     except Exception as error:
         return _unexpected(error)
     return 0
@@ -160,21 +183,38 @@ def _exit_code() -> int:
 def _unexpected(error: Exception) -> int:
     import errno
 
-    code = getattr(error, "exit_code", 0)  # click's own usage errors
-    if hasattr(error, "format_message"):
-        return _say(error.format_message(), code or 2)
+    if hasattr(error, "format_message"):  # click's own usage errors
+        return _say(f"{error.format_message().rstrip('.')}. See: {_help_for(error)}", getattr(error, "exit_code", 2))
     if type(error).__name__ == "Abort":
         return _say("interrupted", 130)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+    if isinstance(error, BrokenPipeError) and _reader_gone():
+        return 128 + signal.SIGPIPE
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO):
         return _say(f"{error.filename or 'the disk'}: {error.strerror}. Make room and try again.", 74)
-    if isinstance(error, BrokenPipeError):
-        return 0
-    traceback.print_exc()
-    return _say(f"this is a bug: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", 70)
+    traceback.print_exception(error)
+    return _say(f"this is a bug, please report it: {type(error).__name__}: {error}", 70)
+
+
+def _help_for(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'evo-rnn'} --help"
+
+
+def _reader_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads."""
+    import select
+
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError):  # no file behind it
+        return False
 
 
 def _say(message: str, code: int) -> int:
-    sys.stderr.write(f"evo-rnn: {message}\n")
+    line = " ".join(message.split())
+    sys.stderr.write(f"evo-rnn: {line}\n")
     return code
 
 

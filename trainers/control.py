@@ -34,7 +34,7 @@ class TorchControl:
 
     learning_rate: float = 0.01
     check: int = 10
-    patience: int = 50
+    patience: int = 20
 
     def train(
         self, model: Model, task: Task, seed: int, resume: State = FRESH, compute: Compute = LOCAL

@@ -44,8 +44,8 @@ class Descent:
 
     estimator: Estimator = field(default_factory=BPTT)
     optimizer: str = "adam"
-    learning_rates: tuple[float, ...] = (0.03, 0.01, 0.003)
-    restarts: int = 4
+    learning_rates: tuple[float, ...] = (0.1, 0.03, 0.01)
+    restarts: int = 2
     clip: float = 1.0
     spread: float = 1.0
     minibatch: int = 0

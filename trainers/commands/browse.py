@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evo_rnn.errors import ConfigError
+from evo_rnn.errors import ConfigError, RetryError
+from evo_rnn.local_file import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+RUN_HEADS = ("run", "status", "started", "test loss", "name")
 KINDS = ("models", "algorithms", "estimators", "methods", "tasks", "losses", "experiments", "runs")
 
 
@@ -25,14 +29,25 @@ def listed(kind: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    width = max((len(str(row["name"])) for row in rows), default=0)
-    for row in rows:
-        rest = "  ".join(
-            f"{value}" if key == "about" else f"{key} {value}" for key, value in row.items() if key != "name"
-        )
-        sys.stdout.write(f"{row['name']:<{width}}  {rest}\n")
     if not rows:
-        sys.stdout.write(f"no {kind} yet\n")
+        sys.stdout.write(f"There are no {kind} yet. Make some: evo-rnn compare sunspots.\n")
+        return
+    lines = [_run_line(row) for row in rows] if kind == "runs" else [[str(each) for each in r.values()] for r in rows]
+    heads = RUN_HEADS if kind == "runs" else [key.replace("about", "what it is") for key in rows[0]]
+    _aligned([list(heads), *lines])
+
+
+def _aligned(lines: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)]
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def _run_line(row: Mapping[str, Any]) -> list[str]:
+    loss = f"{row['test_loss']:.4g}" if "test_loss" in row else ""
+    began = row["started"][:16].replace("T", " ")
+    return [row["run_id"][:8], row["status"].lower(), began, loss, ("  " if row["parent"] else "") + row["name"]]
 
 
 def entries(kind: str) -> list[dict[str, Any]]:
@@ -42,9 +57,11 @@ def entries(kind: str) -> list[dict[str, Any]]:
         ConfigError: if there is no such kind.
     """
     if kind not in KINDS:
-        raise ConfigError(f"KIND should be one of {', '.join(KINDS)} but is {kind!r}.")
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"KIND should be one of {', '.join(KINDS)} but is {quoted(kind)}.{hint}")
     if kind == "runs":
-        return [_row(run) for run in _runs(_client())]
+        return [_row(run) for run in _by_family(_runs(client_here()))] if _has_store() else []
     return [{"name": name, **about} for name, about in _registry(kind).items()]
 
 
@@ -64,7 +81,8 @@ def _registry(kind: str) -> dict[str, dict[str, Any]]:
     if kind == "losses":
         from evo_rnn.fitness import LOSSES
 
-        return {name: {"classes": each.classes, "causal": each.causal} for name, each in LOSSES.items()}
+        kinds = {True: "for targets that are classes", False: "for targets that are numbers"}
+        return {name: {"classes": each.classes, "about": kinds[each.classes]} for name, each in LOSSES.items()}
     if kind == "experiments":
         from trainers.experiments.named import NAMED
 
@@ -82,29 +100,51 @@ def _first_line(thing: object) -> str:
 
 def show(name: str, *, as_json: bool) -> None:
     """Print the result of a run, or the report of a comparison."""
-    client = _client()
+    client = client_here()
     run = find(client, name)
-    comparison = run.data.tags.get("evo.kind") == "comparison"
+    comparison = is_comparison(run)
     with tempfile.TemporaryDirectory() as folder:
-        wanted = "summary.json" if comparison else "result.json"
-        data = json.loads(_artifact(client, run, wanted, folder)) if _has(client, run, wanted) else {}
-        report = _artifact(client, run, "report.md", folder) if comparison and _has(client, run, "report.md") else ""
-    whole = {"run_id": run.info.run_id, "experiment_id": run.info.experiment_id, "name": run.info.run_name}
-    whole |= {"status": run.info.status, "stop_reason": run.data.tags.get("evo.stop_reason", "")}
-    whole |= {key: value for key, value in data.items() if key not in ("status",)}
+        data = json.loads(_artifact(client, run, "summary.json" if comparison else "result.json", folder) or "{}")
+        report = _artifact(client, run, "report.md", folder) if comparison else ""
     if as_json:
-        print(json.dumps(whole))
+        print(json.dumps({**_head(run), **({} if comparison else dict.fromkeys(RESULT)), **data, **_head(run)}))
         return
-    from rich.console import Console
-    from rich.markdown import Markdown
+    from trainers.commands.terminal import console, say, say_result
 
-    screen = Console()
-    screen.print(f"[bold]{run.info.run_name}[/]  {run.info.status}  {run.info.run_id}", highlight=False)
+    screen = console(False)
+    say(screen, f"{run.info.run_name}: {run.info.status.lower()}, run {run.info.run_id}", style="bold", whole=True)
     if report:
+        from rich.markdown import Markdown
+
         screen.print(Markdown(report))
-        return
-    for key, value in sorted(whole.items()):
-        screen.print(f"{key:<22}{value}", highlight=False)
+    elif data:
+        say_result(screen, data)
+    else:
+        cure = "Look at its curves: evo-rnn ui." if run.data.metrics else "It wrote nothing."
+        say(screen, f"There is no result{' yet' if run.info.status == 'RUNNING' else ''}. {cure}")
+
+
+RESULT = (
+    "stop_reason",
+    "passes",
+    "seconds",
+    "train_loss",
+    "validation_loss",
+    "test_loss",
+    "baselines",
+    "champion_sha256",
+)
+
+
+def _head(run: Run) -> dict[str, Any]:
+    head = {"run_id": run.info.run_id, "experiment_id": run.info.experiment_id, "name": run.info.run_name}
+    reason = run.data.tags.get("evo.stop_reason") or run.data.tags.get("evo.end_reason") or ""
+    return {**head, "status": run.info.status, "stop_reason": reason}
+
+
+def is_comparison(run: Run) -> bool:
+    """Whether the run is the parent of others."""
+    return bool(run.data.tags.get("evo.kind") == "comparison")
 
 
 def find(client: MlflowClient, name: str) -> Run:
@@ -115,13 +155,31 @@ def find(client: MlflowClient, name: str) -> Run:
     """
     runs = _runs(client)
     if name == "latest" and runs:
-        return runs[0]
+        return next((run for run in runs if not _parent(run)), runs[0])
     found = [run for run in runs if run.info.run_id.startswith(name)] or [r for r in runs if r.info.run_name == name]
     if len(found) == 1:
         return found[0]
     if found:
-        raise ConfigError(f"RUN should name one run but {name!r} fits {len(found)}. Give more of the id.")
-    raise ConfigError(f"RUN should be the id or the name of a run but {name!r} is none. See: evo-rnn list runs.")
+        which = ", ".join(run.info.run_id[:8] for run in found[:3]) + (", ..." if len(found) > 3 else "")
+        raise ConfigError(f"RUN should name one run but {quoted(name)} fits {len(found)}: {which}. Give one of these.")
+    near = difflib.get_close_matches(name, {run.info.run_name for run in runs} | {"latest"}, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else "See: evo-rnn list runs."
+    raise ConfigError(f"RUN should be the id or the name of a run, or latest, but {quoted(name)} is none. {hint}")
+
+
+def best_of(client: MlflowClient, comparison: Run) -> Run:
+    """The run of a comparison whose champion did best on the validation split.
+
+    Raises:
+        ConfigError: if none has finished.
+    """
+    metric = "final/validation_loss"
+    mine = [run for run in _runs(client) if _parent(run) == comparison.info.run_id and metric in run.data.metrics]
+    if not mine:
+        raise ConfigError(
+            f"no run of {comparison.info.run_name!r} has finished, so there is no champion. Run it again."
+        )
+    return min(mine, key=lambda run: (run.data.metrics[metric], run.info.run_name))
 
 
 def download(client: MlflowClient, run: Run, path: str, folder: str) -> Path:
@@ -139,20 +197,39 @@ def download(client: MlflowClient, run: Run, path: str, folder: str) -> Path:
 
 
 def _artifact(client: MlflowClient, run: Run, path: str, folder: str) -> str:
+    """The text of an artifact; empty if there is none."""
+    if not any(each.path == path for each in client.list_artifacts(run.info.run_id)):
+        return ""
     return download(client, run, path, folder).read_text(encoding="utf-8")
 
 
-def _has(client: MlflowClient, run: Run, name: str) -> bool:
-    return any(each.path == name for each in client.list_artifacts(run.info.run_id))
-
-
-def _client() -> MlflowClient:
-    from evo_rnn.tracking import open_client, tracking_uri
+def _has_store() -> bool:
+    from evo_rnn.tracking import tracking_uri
 
     uri = tracking_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+
+
+def client_here() -> MlflowClient:
+    """MLflow's client of the store here; runs whose process is gone are ended first.
+
+    Raises:
+        ConfigError: if there is no store, or it cannot be used.
+        RetryError: if it does not answer.
+    """
+    from evo_rnn.tracking import open_client, sweep, tracking_uri
+    from evo_rnn.tracking.store import brief, public
+
+    if not _has_store():
         raise ConfigError("there are no runs here yet. Make some: evo-rnn compare sunspots.")
-    return open_client(uri)
+    uri = tracking_uri()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        sweep(uri)
+        return open_client(uri)
+    except MlflowException as error:
+        raise RetryError(f"the store {public(uri)} should answer but does not: {brief(error)}. Try later.") from None
 
 
 def _runs(client: MlflowClient) -> list[Run]:
@@ -161,10 +238,25 @@ def _runs(client: MlflowClient) -> list[Run]:
     return list(client.search_runs(ids, "tags.`evo.kind` != ''", max_results=5000, order_by=["start_time DESC"]))
 
 
+def _parent(run: Run) -> str:
+    return str(run.data.tags.get("mlflow.parentRunId", ""))
+
+
+def _by_family(runs: list[Run]) -> list[Run]:
+    """The newest first, each comparison before its own runs."""
+    children: dict[str, list[Run]] = {}
+    for run in runs:
+        children.setdefault(_parent(run), []).append(run)
+    known = {run.info.run_id for run in runs}
+    heads = [run for run in runs if _parent(run) not in known]
+    return [run for head in heads for run in (head, *reversed(children.get(head.info.run_id, [])))]
+
+
 def _row(run: Run) -> dict[str, Any]:
     tags, metrics = run.data.tags, run.data.metrics
     row = {"name": run.info.run_name, "run_id": run.info.run_id, "kind": tags.get("evo.kind", "")}
-    row |= {"status": run.info.status}
+    began = datetime.fromtimestamp(run.info.start_time / 1000).astimezone().isoformat(timespec="seconds")
+    row |= {"status": run.info.status, "started": began, "parent": _parent(run)}
     return row | ({"test_loss": metrics["final/test_loss"]} if "final/test_loss" in metrics else {})
 
 
@@ -172,19 +264,11 @@ def ui(port: int) -> None:
     """Serve MLflow's pages until interrupted, and print the link that opens on the comparison."""
     from evo_rnn.tracking import deep_link, serve
 
-    client = _client()
-    experiments = [run.info.experiment_id for run in _runs(client)]
-    stop: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: stop.append(n)) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with serve(port=port) as server:
-            link = deep_link(server.url, experiments[0]) if experiments else server.url
-            sys.stdout.write(f"MLflow is at {server.url}\nGA vs gradient descent: {link}\nCtrl-C ends it.\n")
-            sys.stdout.flush()
-            while not stop and server.process.poll() is None:
-                time.sleep(0.2)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if stop and stop[0] == signal.SIGTERM:
-        raise SystemExit(128 + signal.SIGTERM)
+    experiments = [run.info.experiment_id for run in _runs(client_here())]
+    with serve(port=port) as server:
+        link = deep_link(server.url, experiments[0]) if experiments else server.url
+        sys.stdout.write(f"MLflow is at {server.url}\nGA vs gradient descent: {link}\nCtrl-C ends it.\n")
+        sys.stdout.flush()
+        while server.process.poll() is None:
+            time.sleep(0.2)
+    raise RetryError("MLflow's server ended by itself. Start it again.")

@@ -31,7 +31,7 @@ def examine(*, as_json: bool) -> None:
         try:
             rows.append({"name": name, "ok": True, "says": check()})
         except Exception as error:
-            rows.append({"name": name, "ok": False, "says": str(error).splitlines()[0]})
+            rows.append({"name": name, "ok": False, "says": " ".join(str(error).split()) or type(error).__name__})
         if not as_json:
             sys.stdout.write(f"{'ok  ' if rows[-1]['ok'] else 'FAIL'} {name:<11} {rows[-1]['says']}\n")
             sys.stdout.flush()
@@ -92,12 +92,16 @@ def _evaluation() -> str:
 
 
 def _tracking() -> str:
+    from pathlib import Path
+
     from evo_rnn.tracking import open_client, tracking_uri
     from evo_rnn.tracking.store import public
 
     uri = tracking_uri()
-    open_client(uri).search_experiments(max_results=1)
-    return f"{public(uri)} answers"
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return f"{public(uri)} is made by the first run"
+    runs = open_client(uri).search_experiments(max_results=1000)
+    return f"{public(uri)} answers, {len(runs)} experiments"
 
 
 def _ray() -> str:

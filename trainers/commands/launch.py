@@ -1,4 +1,7 @@
-"""`evo-rnn run` and `evo-rnn compare`: from a config to runs in MLflow and a verdict on the terminal."""
+"""`evo-rnn run` and `evo-rnn compare`: from a config to runs in MLflow and a verdict on the terminal.
+
+A config and its data are judged before anything is written.
+"""
 
 from __future__ import annotations
 
@@ -7,176 +10,207 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainers.commands.request import Request
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evo_rnn.champion_card import Columns
+    from evo_rnn.network import Model
+    from evo_rnn.tasks.task import Task
     from evo_rnn.tracking import MlflowTracker
     from trainers.experiments.config import Config
+    from trainers.experiments.trial import Rules
 
 
-class Terminated(SystemExit):
-    """SIGTERM came: unwind, so that runs are ended as KILLED, and exit with 143."""
+@dataclass(frozen=True)
+class Plan:
+    """What a config comes to."""
+
+    config: Config
+    task: Task
+    model: Model
+    rules: Rules
+    columns: Columns
+
+
+def planned(request: Request) -> Plan:
+    """Everything that can be wrong with what a user gave is found here.
+
+    Raises:
+        ConfigError: if a setting does not fit.
+        DataError: if a file cannot be used.
+    """
+    config = request.config()
+    import torch
+
+    from evo_rnn.champion import columns_of
+    from evo_rnn.errors import ConfigError
+    from evo_rnn.local_file import shown
+    from trainers.experiments.builders import model_of, rules_of, task_of
+
+    torch.set_num_threads(1)
+    try:
+        task = task_of(config)
+        return Plan(
+            config, task, model_of(config, task), rules_of(config), columns_of(config.task["name"], config.task)
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{shown(request.source)}: {error}") from None
 
 
 @contextmanager
 def tracked(config: Config, name: str) -> Iterator[MlflowTracker]:
-    """The tracker of a command; every orderly and disorderly end closes it."""
+    """The tracker of a command; every orderly and disorderly end closes it, and then a second signal must wait."""
     from evo_rnn.tracking import MlflowTracker
 
-    def terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-        raise Terminated(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, terminate)
     tracker = MlflowTracker(config.tracking.experiment or name, config.tracking.uri)
-    patience = 2.0  # seconds that an interrupted command may still write
     try:
         yield tracker
-        patience = 60.0
+    except BaseException:
+        with _deaf():
+            tracker.close(2.0)
+        raise
+    tracker.close()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Signals are ignored within the block."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
-        tracker.close(patience)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def dry_run(config: Config) -> None:
+def dry_run(request: Request, *, many: bool) -> None:
     """Print the resolved config as YAML."""
-    from evo_rnn.safe_yaml import dump_yaml
+    sys.stdout.write(config_text(request.config(), many=many))
 
-    sys.stdout.write(dump_yaml(config.model_dump(mode="json")))
+
+def config_text(config: Config, *, many: bool) -> str:
+    """The resolved config as YAML, without what has no meaning in it; it resolves to itself."""
+    from evo_rnn.safe_yaml import dump_yaml
+    from trainers.experiments.builders import OPTIONS
+
+    whole = config.model_dump(mode="json")
+    strange = {name for names in OPTIONS.values() for name in names} - set(OPTIONS.get(config.model.cell, ()))
+    whole["model"] = {key: value for key, value in whole["model"].items() if key not in strange}
+    for key in ("method", "seeds") if not many else ("method",) if config.methods else ("methods",):
+        del whole[key]
+    if not many:
+        whole = {"method": config.method} | {key: value for key, value in whole.items() if key != "methods"}
+    return dump_yaml({"task": whole.pop("task"), "model": whole.pop("model"), **whole})
 
 
 def compare(request: Request, *, as_json: bool) -> None:
     """Run a comparison and print its verdict."""
-    import torch
-
-    from evo_rnn.champion import columns_of
-    from evo_rnn.safe_yaml import dump_yaml
-    from trainers.commands.terminal import Board, console
+    plan = planned(request)
+    from trainers.commands.terminal import Board, console, say
     from trainers.experiments.book import Book, plain
-    from trainers.experiments.builders import compute_of, model_of, rules_of, task_of, trainer_of
+    from trainers.experiments.builders import compute_of, trainer_of
     from trainers.experiments.methods import METHODS
-    from trainers.experiments.publish import leader, publish
     from trainers.experiments.race import race
     from trainers.experiments.report import full_verdict, table
 
-    torch.set_num_threads(1)
-    config = request.config()
-    screen = console(as_json)
-    task = task_of(config)
-    model, rules = model_of(config, task), rules_of(config)
+    config, task, screen = plan.config, plan.task, console(as_json)
     methods = config.methods or {config.method["name"]: config.method}
     trainers = {label: trainer_of(method, task) for label, method in methods.items()}
     families = {label: METHODS[method["name"]].family for label, method in methods.items()}
-    seeds = range(config.seed, config.seed + config.seeds)
+    seeds, budget = range(config.seed, config.seed + config.seeds), config.budget.passes
     compute = compute_of(config, len(trainers) * len(seeds))
-    _introduce(screen, task, model, f"{', '.join(trainers)}; {len(seeds)} seeds", config, compute.workers)
+    who = f"{', '.join(trainers)}; {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    _introduce(screen, plan, who, f"{budget:,.0f} passes a run", compute.workers)
     with tracked(config, task.name) as tracker:
-        text, columns = dump_yaml(config.model_dump(mode="json")), columns_of(config.task["name"], config.task)
-        book = Book(
-            request.source, trainers, model, task, families, seeds, config.budget.passes, tracker, text, columns
-        )
-        with Board(screen, trainers, len(seeds), config.budget.passes).shown() as board:
-            for event in race(trainers, model, task, rules, seeds, compute=compute):
+        text = config_text(config, many=True)
+        book = Book(request.source, trainers, plan.model, task, families, seeds, budget, tracker, text, plan.columns)
+        with Board(screen, trainers, len(seeds), budget).shown() as board:
+            for event in race(trainers, plan.model, task, plan.rules, seeds, compute=compute):
                 book.write(event)
                 board.update(event)
         found = book.close()
-        publish(tracker, book.run, model, task, leader(found).champion, columns)
-        experiment, run = tracker.experiment_id, tracker.mlflow_run_id(book.run)
+        experiment, run = _published(tracker, book.run)
     if as_json:
         heads = {"experiment_id": experiment, "run_id": run, "verdict": full_verdict(found)}
-        data = {**heads, "methods": found.summary(), "baselines": found.baselines}
-        print(json.dumps(plain(data)))
+        print(json.dumps(plain({**heads, "methods": found.summary(), "baselines": found.baselines})))
         return
     screen.print(table(found))
-    screen.print(full_verdict(found) + "\n")
-    _close(screen, f"{len(found.trials)} runs and a report", run, experiment, tracker.uri)
+    say(screen, full_verdict(found) + "\n")
+    _close(screen, f"{len(found.trials)} runs and a report", run, experiment, tracker.uri, plan.columns)
 
 
 def run(request: Request, *, as_json: bool) -> None:
     """Train once and print what came of it."""
-    import torch
-
-    from evo_rnn.champion import columns_of
-    from trainers.commands.terminal import console
+    plan = planned(request)
+    from trainers.commands.terminal import Board, console, say, say_result
     from trainers.experiments.book import RunPage, model_params, plain, settings_of, short_name
-    from trainers.experiments.builders import compute_of, model_of, rules_of, task_of, trainer_of
+    from trainers.experiments.builders import compute_of, trainer_of
     from trainers.experiments.methods import METHODS
-    from trainers.experiments.publish import publish
+    from trainers.experiments.race import Event
     from trainers.experiments.trial import slices
 
-    torch.set_num_threads(1)
-    config = request.config()
-    screen = console(as_json)
-    task = task_of(config)
-    model, rules = model_of(config, task), rules_of(config)
-    name = config.method["name"]
+    config, task, model, screen = plan.config, plan.task, plan.model, console(as_json)
+    name, seed, budget = config.method["name"], config.seed, config.budget.passes
     trainer = trainer_of(config.method, task)
-    compute = compute_of(config, _useful_workers(config))
-    _introduce(screen, task, model, f"{name}; seed {config.seed}", config, compute.workers)
+    compute = compute_of(config, 0)  # "auto" is none: a generation must be long to be worth sending
+    _introduce(screen, plan, f"{name}; seed {seed}", f"{budget:,.0f} passes", compute.workers)
     with tracked(config, task.name) as tracker:
-        params = {"method": name, "seed": config.seed, "task": task.name, "budget.passes": config.budget.passes}
+        params = {"method": name, "seed": seed, "task": task.name, "budget.passes": budget}
         params |= {**model_params(model), **settings_of(trainer, name)}
-        columns = columns_of(config.task["name"], config.task)
-        tags = {"evo.method": name, "evo.family": METHODS[name].family, "evo.seed": str(config.seed)}
-        page = RunPage(
-            tracker, f"{name} - {short_name(model)} - seed {config.seed}", model, task, params, tags, columns=columns
-        )
-        result = _followed(screen, page, slices(trainer, model, task, rules, config.seed, compute=compute))
-        publish(tracker, page.run, model, task, page.champion, columns)
-        experiment, run_id = tracker.experiment_id, tracker.mlflow_run_id(page.run)
-    data = {"run_id": run_id, "experiment_id": experiment, "status": "FINISHED", **result}
+        tags = {"evo.method": name, "evo.family": METHODS[name].family, "evo.seed": str(seed)}
+        title = f"{name} - {short_name(model)} - seed {seed}"
+        page = RunPage(tracker, title, model, task, params, tags, columns=plan.columns)
+        with Board(screen, [name], 1, budget).shown() as board:
+            for piece in slices(trainer, model, task, plan.rules, seed, compute=compute):
+                page.write(piece)
+                board.update(Event(name, seed, piece))
+        experiment, run_id = _published(tracker, page.run)
     if as_json:
-        print(json.dumps(plain(data)))
+        print(json.dumps(plain({"run_id": run_id, "experiment_id": experiment, "status": "FINISHED", **page.result})))
         return
-    _summarise(screen, data)
-    _close(screen, "1 run with its champion", run_id, experiment, tracker.uri)
+    say(screen, "")
+    say_result(screen, page.result)
+    say(screen, "")
+    _close(screen, "1 run with its champion", run_id, experiment, tracker.uri, plan.columns)
 
 
-def _introduce(screen: Console, task: Any, model: Any, who: str, config: Config, workers: int) -> None:  # noqa: ANN401
+def _introduce(screen: Console, plan: Plan, who: str, budget: str, workers: int) -> None:
+    from trainers.commands.terminal import say
     from trainers.experiments.book import short_name
 
-    budget = f"{config.budget.passes:,.0f} passes each" if config.budget.passes else "no bound on passes"
-    where = f"{workers} Ray workers" if workers else "this process"
-    screen.print(f"[bold]{task.name}[/]: {task.notes or 'one step ahead'}", highlight=False)
-    screen.print(f"{short_name(model)}, {model.layout.size} genes; {who}; {budget}; in {where}", highlight=False)
+    bound = budget if plan.config.budget.passes else "no bound on passes"
+    where = f"on {workers} Ray worker{'s' if workers > 1 else ''}" if workers else "in this process"
+    say(screen, f"{plan.task.name}: {plan.task.notes or 'one step ahead'}")
+    say(screen, f"{short_name(plan.model)}, {plan.model.layout.size} genes; {who}; {bound}; {where}")
 
 
-def _useful_workers(config: Config) -> int:
-    """How many workers one run can use: none unless a generation is long enough to be worth sending."""
-    return 0 if config.compute.workers == "auto" else int(config.compute.workers)
+def _published(tracker: MlflowTracker, run: str) -> tuple[str, str]:
+    """Send what is waiting, save the view for the UI; MLflow's ids of the experiment and the run."""
+    from evo_rnn.tracking import write_view
+
+    tracker.with_client(lambda client: write_view(client, tracker.experiment_id))
+    return tracker.experiment_id, tracker.mlflow_run_id(run)
 
 
-def _followed(screen: Console, page: Any, pieces: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Write down every slice; the result of the last."""
-    import time
-
-    spoke = time.monotonic()
-    for piece in pieces:
-        page.write(piece)
-        if piece.rows and time.monotonic() - spoke > 2.0:
-            spoke, row = time.monotonic(), piece.rows[-1]
-            losses = f"train {row.metrics['train/loss']:.4g}, validation {row.metrics['validation/loss']:.4g}"
-            screen.print(f"{row.passes:>10,} passes  {losses}", highlight=False)
-    return dict(page.result)
-
-
-def _summarise(screen: Console, data: dict[str, Any]) -> None:
-    losses = {key.removesuffix("_loss"): value for key, value in data.items() if key.endswith("_loss")}
-    screen.print("loss  " + "  ".join(f"{name} {value:.4g}" for name, value in losses.items()), highlight=False)
-    for name, values in data["baselines"].items():
-        screen.print(f"      {name.replace('_', ' ')} on the test split {values:.4g}", highlight=False)
-    spent = f"{data['passes']:,.0f} passes, {data['seconds']:.1f} CPU seconds, {data['learned']:.0f} % learned"
-    screen.print(f"stopped: {data['stop_reason']}; {spent}\n", highlight=False)
-
-
-def _close(screen: Console, made: str, run: str, experiment: str, uri: str) -> None:
+def _close(screen: Console, made: str, run: str, experiment: str, uri: str, columns: Columns) -> None:
     """Say what was made and what to type next."""
-    screen.print(
-        f"Made: {made} in {uri} (experiment {experiment or 'pending'}, run {run or 'pending'}).", highlight=False
-    )
-    show = f"evo-rnn show {run[:8]}" if run else "evo-rnn list runs"
-    screen.print(f"Next: evo-rnn ui      (browse the runs)\n      {show}", highlight=False)
+    from evo_rnn.tracking.store import public
+    from trainers.commands.terminal import say
+
+    store = public(uri).removeprefix(f"sqlite:///{Path.cwd()}/").removeprefix("sqlite:///")
+    if not run:
+        say(screen, f"Made: {made}; {store} did not take them yet, the next command sends them on.", whole=True)
+        return
+    say(screen, f"Made: {made} in {store}, experiment {experiment}, run {run}", whole=True)
+    steps = {"evo-rnn ui": "browse the runs", f"evo-rnn show {run[:8]}": "read this again"}
+    if columns.inputs:
+        steps[f"evo-rnn predict {run[:8]} FILE.csv -o OUT.csv"] = "put the champion to work"
+    width = max(map(len, steps))
+    for head, (command, why) in zip(("Next:", *[""] * len(steps)), steps.items(), strict=False):
+        say(screen, f"{head:<5} {command:<{width}}  {why}", whole=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evo_rnn.errors import ConfigError
+from evo_rnn.local_file import quoted, shown
 
 if TYPE_CHECKING:
     from trainers.experiments.config import Config
@@ -51,55 +53,69 @@ class Request:
             ConfigError: naming what is wrong.
         """
         from evo_rnn.safe_yaml import apply_overrides, load_yaml
-        from trainers.experiments.config import named_forms, resolve
 
-        raw = named_forms(self._raw())
-        if self.ray:
-            raw["compute"] = {**raw.get("compute", {}), **load_yaml(self.ray)}
-        raw = apply_overrides(raw, self.overrides)
+        raw = self._raw()  # a file that cannot be read is refused before anything heavy is imported
+        compute = load_yaml(self.ray) if self.ray else {}
+        from trainers.experiments.config import compute_section, named_forms, resolve
+
+        raw = named_forms(raw)
+        if compute:
+            raw["compute"] = {**_section(raw, "compute"), **compute_section(compute, self.ray)}
         if self.method:
-            raw["method"] = {"name": self.method}
+            raw["method"] = {"name": self.method} | _section(_section(raw, "methods"), self.method)
+        raw = named_forms(apply_overrides(raw, self.overrides))
         if self.methods:
-            raw["methods"] = _chosen(self.methods, raw.get("methods", {}))
+            raw["methods"] = _chosen(self.methods, _section(raw, "methods"))
         if self.seeds:
             raw["seeds"] = self.seeds
         if self.workers >= 0:
-            raw["compute"] = {**raw.get("compute", {}), "workers": self.workers}
-        return resolve(named_forms(raw), self.source)
+            raw["compute"] = {**_section(raw, "compute"), "workers": self.workers}
+        return resolve(raw, shown(self.source))
 
     def _raw(self) -> dict[str, Any]:
         from evo_rnn.safe_yaml import load_yaml
         from trainers.experiments.named import EVERY, NAMED
 
         suffix = Path(self.source).suffix.lower()
-        if suffix in TABLES:
+        if suffix in (".yaml", ".yml") or self.source in NAMED:
+            if self.target or self.inputs or self.horizon:
+                raise ConfigError(
+                    "--target, --inputs and --horizon go with a CSV or Parquet file, not with "
+                    f"{quoted(self.source)}. Override a setting instead: task.horizon=3."
+                )
+            return copy.deepcopy(NAMED[self.source]) if self.source in NAMED else load_yaml(self.source)
+        if self.target or suffix in TABLES or Path(self.source).is_file():
             return {"task": self._table(), "methods": list(EVERY), "model": {"hidden": 8}}
-        if self.target or self.inputs or self.horizon:
-            raise ConfigError(
-                f"--target, --inputs and --horizon go with a CSV or Parquet file, not with {self.source!r}."
-            )
-        if self.source in NAMED:
-            return dict(NAMED[self.source])
-        if suffix in (".yaml", ".yml"):
-            return load_yaml(self.source)
-        near = difflib.get_close_matches(self.source, NAMED, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(
-            f"CONFIG should be one of {', '.join(NAMED)}, or a .yaml, .csv or .parquet file, but is {self.source!r}.{hint}"
+            f"CONFIG should be one of {', '.join(NAMED)}, or a .yaml, .csv or .parquet file, but is "
+            f"{quoted(self.source)}.{_near(self.source, NAMED)}"
         )
 
     def _table(self) -> dict[str, Any]:
-        if not self.target:
-            raise ConfigError(f"{self.source}: say which column to predict: --target COLUMN.")
+        if not _names(self.target):
+            name = shown(self.source)
+            raise ConfigError(f"{name}: say which column to predict: evo-rnn run {name} --target COLUMN.")
         task: dict[str, Any] = {"name": "file", "path": self.source, "target": _names(self.target)}
         task |= {"inputs": _names(self.inputs)} if self.inputs else {}
         return task | ({"horizon": self.horizon} if self.horizon else {})
+
+
+def _near(text: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(text.lower(), known, n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _chosen(text: str, known: Any) -> dict[str, Any]:  # noqa: ANN401 (whatever the file had)
-    settings = known if isinstance(known, dict) else {}
-    return {name: settings.get(name, {}) for name in _names(text)}
+def _section(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A section of an unchecked config; what is no section is left for the check to refuse."""
+    found = raw.get(key)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def _chosen(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    if not _names(text):
+        raise ConfigError("--methods should name at least one. See: evo-rnn list methods.")
+    return {name: known.get(name, {}) for name in _names(text)}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from trainers.experiments.race import Event
@@ -25,13 +27,15 @@ class Board:
         budget: passes of a run; 0 if there is another bound.
     """
 
-    def __init__(self, console: Console, methods: Mapping[str, object], seeds: int, budget: float) -> None:
+    def __init__(self, console: Console, methods: Iterable[str], seeds: int, budget: float) -> None:
         self._console, self._budget, self._seeds = console, budget, seeds
-        self._done = {method: dict.fromkeys(range(0), 0.0) for method in methods}
-        self._best = dict.fromkeys(methods, float("inf"))
+        self._done: dict[str, dict[int, float]] = {method: {} for method in methods}
+        self._best = dict.fromkeys(self._done, float("inf"))
+        self._passes = dict.fromkeys(self._done, 0)
         self._bars: dict[str, TaskID] = {}
         self._spoke = self._began = time.monotonic()
-        columns = (TextColumn("{task.description:>11}"), BarColumn(30), TextColumn("{task.fields[note]}"))
+        bar = BarColumn(max(10, min(30, console.width - 60)))
+        columns = (TextColumn("{task.description:>11}"), bar, TextColumn("{task.fields[note]}"))
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
 
     @contextlib.contextmanager
@@ -42,7 +46,7 @@ class Board:
             return
         with self._progress:
             for method in self._done:
-                self._bars[method] = self._progress.add_task(method, total=1.0, note="waiting")
+                self._bars[method] = self._progress.add_task(escape(method), total=1.0, note="waiting")
             yield self
 
     def update(self, event: Event) -> None:
@@ -50,30 +54,65 @@ class Board:
         rows, method = event.slice.rows, event.method
         if rows:
             self._best[method] = min(self._best[method], rows[-1].metrics["validation/loss"])
+            self._passes[method] = max(self._passes[method], rows[-1].passes)
         passes = rows[-1].passes if rows else 0
-        known = self._done[method].get(event.seed, 0.0)
-        share = 1.0 if event.slice.reason else min(passes / self._budget, 1.0) if self._budget else 0.0
-        self._done[method][event.seed] = max(known, share)
-        self._speak(method, final=bool(event.slice.reason))
-
-    def _speak(self, method: str, *, final: bool) -> None:
-        over = sum(self._done[method].values()) / self._seeds
-        runs = sum(share >= 1.0 for share in self._done[method].values())
-        best = self._best[method]
-        note = f"{runs}/{self._seeds} runs" + (f", validation {best:.4g}" if best < float("inf") else "")
+        share = 1.0 if event.slice.reason else min(passes / self._budget, 0.999) if self._budget else 0.0
+        self._done[method][event.seed] = max(self._done[method].get(event.seed, 0.0), share)
         if self._bars:
-            self._progress.update(self._bars[method], completed=over, note=note)
-            return
-        everything = sum(sum(done.values()) for done in self._done.values()) / (self._seeds * len(self._done))
+            over = sum(self._done[method].values()) / self._seeds
+            self._progress.update(self._bars[method], completed=over, note=self._note(method))
+        else:
+            self._speak()
+
+    def _note(self, method: str) -> str:
+        runs = sum(share >= 1.0 for share in self._done[method].values())
+        count = f"{runs}/{self._seeds} runs" if self._seeds > 1 else f"{self._passes[method]:,} passes"
+        best = self._best[method]
+        return count + (f", validation {best:.4g}" if best < float("inf") else "")
+
+    def _speak(self) -> None:
+        """A line now and then, and one at the end."""
+        shares = [share for done in self._done.values() for share in done.values()]
+        whole = self._seeds * len(self._done)
         now = time.monotonic()
-        if now - self._spoke >= EVERY or (final and everything >= 1.0):
-            self._spoke = now
-            self._console.print(
-                f"{now - self._began:5.0f} s  {100 * everything:3.0f} %  {method}: {note}", highlight=False
-            )
+        if now - self._spoke < EVERY and sum(shares) < whole:
+            return
+        self._spoke = now
+        leader = min(self._best, key=lambda method: self._best[method])
+        runs = f"{sum(share >= 1.0 for share in shares)}/{whole} runs, " if whole > 1 else ""
+        best = f"best validation loss {self._best[leader]:.4g}" + (f" by {leader}" if len(self._done) > 1 else "")
+        say(self._console, f"{now - self._began:5.0f} s {100 * sum(shares) / whole:4.0f} %  {runs}{best}")
 
 
 def console(json: bool) -> Console:
     """Where people read: standard output, or standard error when standard output carries data."""
     screen = Console(stderr=json)
     return screen if screen.is_terminal else Console(stderr=json, width=WIDTH)
+
+
+def say(screen: Console, text: str, *, whole: bool = False, style: str = "") -> None:
+    """Print text as it is, whatever brackets it has; `whole` leaves long lines to the terminal, so that they can be copied."""
+    screen.print(text, markup=False, highlight=False, soft_wrap=whole, style=style or None)
+
+
+def say_result(screen: Console, result: Mapping[str, Any]) -> None:
+    """The result of a run in a few aligned lines."""
+    losses = {key.removesuffix("_loss"): value for key, value in result.items() if key.endswith("_loss")}
+    parts = {name: losses.pop(name) for name in ("train", "validation", "test") if name in losses}
+    spent = f"{result['passes']:,.0f} passes, {result['steps']:,} steps, {result['seconds']:.1f} CPU seconds"
+    lines = {
+        "stopped": result["stop_reason"],
+        "spent": spent,
+        "learned": f"{result['learned']:.0f} % of the training targets",
+        "loss": _pairs(parts) + (f" ({_pairs(losses)})" if losses else ""),
+        "baselines": _pairs(result["baselines"]) + " on the test split",
+        "champion": f"sha256 {result['champion_sha256'][:16]}...",
+    }
+    for name, text in lines.items():
+        say(screen, f"{name:<10} {text}")
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {'inf' if value is None else format(value, '.4g')}" for name, value in values.items()
+    )

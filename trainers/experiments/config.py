@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from evo_rnn.errors import ConfigError
-from trainers.experiments.named import NAMED
+from trainers.experiments.explain import choose, refuse
 
 Whole = Annotated[int, Field(strict=True)]
 
@@ -65,12 +65,12 @@ class ComputeConfig(Section):
     deadline: float = Field(60, gt=0, le=86_400)
     attempts: Whole = Field(5, ge=1, le=100)
 
-    @model_validator(mode="after")
-    def _count(self) -> ComputeConfig:
-        count = self.workers
-        if count != "auto" and not (isinstance(count, int) and 0 <= count <= 10_000):
-            raise ValueError(f"should have workers auto or a number from 0 to 10000, not {count!r},")
-        return self
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _count(cls, count: object) -> object:
+        if count != "auto" and not (type(count) is int and 0 <= count <= 10_000):
+            raise ValueError(f"should be auto or a whole number from 0 to 10000 but is {count!r}.")
+        return count
 
 
 class TrackingConfig(Section):
@@ -95,7 +95,7 @@ class Config(Section):
     tracking: TrackingConfig = TrackingConfig()
 
 
-SECTIONS = {"model": ModelConfig, "budget": BudgetConfig, "stop": StopConfig, "compute": ComputeConfig}
+CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def resolve(raw: Mapping[str, Any], source: str = "config") -> Config:
@@ -113,16 +113,31 @@ def resolve(raw: Mapping[str, Any], source: str = "config") -> Config:
     try:
         config = Config.model_validate(named_forms(dict(raw)))
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_explained(error, _keys(Config))}") from None
+        refuse(error, _keys(Config), source)
     if config.budget.passes == 0 and config.budget.seconds == 0 and not _bounded(config.stop):
-        raise ConfigError(f"{source}: budget should bound passes or seconds, or stop.generations should; none does.")
-    _choose("model.cell", config.model.cell, CELL_NAMES, source)
+        raise ConfigError(
+            f"{source}: nothing would end a run. Set budget.passes, budget.seconds, stop.generations or stop.wall_clock."
+        )
+    choose("model.cell", config.model.cell, CELL_NAMES, source)
     method = _method(config.method, "method", METHODS, source)
     methods = {
         label: _method({"name": label} | given, f"methods.{label}", METHODS, source)
         for label, given in config.methods.items()
     }
     return config.model_copy(update={"method": method, "methods": methods, "task": _task(config.task, source)})
+
+
+def compute_section(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The keys of a file with the section `compute` alone, checked.
+
+    Raises:
+        ConfigError: naming the file and the key.
+    """
+    try:
+        ComputeConfig.model_validate(dict(raw))
+    except ValidationError as error:
+        refuse(error, tuple(ComputeConfig.model_fields), source)
+    return dict(raw)
 
 
 CELL_NAMES = ("elman", "frnn", "lstm", "gru", "indrnn")
@@ -149,33 +164,38 @@ def named_forms(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _method(given: Mapping[str, Any], where: str, known: Mapping[str, Any], source: str) -> dict[str, Any]:
     name = given.get("name", "ga")
-    _choose(f"{where}.name", name, tuple(known), source)
-    wanted = known[name].settings()
-    schema = create_model("Method", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **wanted)
-    settings = {key: value for key, value in given.items() if key != "name"}
+    choose(f"{where}.name" if "name" in given and where != f"methods.{name}" else where, name, tuple(known), source)
+    settings = _checked(given, known[name].settings(), where, source)
     try:
-        checked = schema.model_validate(settings)
-        known[name].trainer(checked.model_dump(), "mse")  # its own checks
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {where}.{_explained(error, tuple(wanted))}") from None
+        known[name].trainer(settings, "mse")  # its own checks
     except ValueError as error:
         raise ConfigError(f"{source}: {where}: {error}") from None
-    return {"name": name, **checked.model_dump()}
+    return {"name": name, **settings}
 
 
 def _task(given: Mapping[str, Any], source: str) -> dict[str, Any]:
     from evo_rnn.tasks import TASKS
 
-    name = given.get("name", "file" if "path" in given else "")
-    _choose("task.name", name, tuple(TASKS), source)
-    return {"name": name, **{key: value for key, value in given.items() if key != "name"}}
+    if "name" not in given and "path" not in given:
+        raise ConfigError(f"{source}: task.name is missing. Give one of {', '.join(TASKS)}.")
+    name = given.get("name", "file")
+    choose("task.name", name, tuple(TASKS), source)
+    make = TASKS[name].make
+    hints = get_type_hints(make)
+    wanted = {
+        each.name: (hints[each.name], ... if each.default is inspect.Parameter.empty else each.default)
+        for each in inspect.signature(make).parameters.values()
+    }
+    return {"name": name, **_checked(given, wanted, "task", source)}
 
 
-def _choose(key: str, value: object, known: tuple[str, ...], source: str) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{source}: {key} should be one of {', '.join(known)} but is {value!r}.{hint}")
+def _checked(given: Mapping[str, Any], wanted: dict[str, Any], where: str, source: str) -> dict[str, Any]:
+    """All settings (type, default) of a method or a task, with those that were given."""
+    schema: type[BaseModel] = create_model("Settings", __config__=CLOSED, **wanted)
+    try:
+        return schema.model_validate({key: value for key, value in given.items() if key != "name"}).model_dump()
+    except ValidationError as error:
+        refuse(error, tuple(wanted), source, where)
 
 
 def _keys(section: type[BaseModel], before: str = "") -> tuple[str, ...]:
@@ -187,33 +207,9 @@ def _keys(section: type[BaseModel], before: str = "") -> tuple[str, ...]:
     return tuple(found)
 
 
-def _explained(error: ValidationError, known: tuple[str, ...]) -> str:
-    """The first mistake in one line."""
-    first = min(
-        error.errors(), key=lambda each: each["type"] != "extra_forbidden"
-    )  # a misspelt key explains a missing one
-    key = ".".join(str(part) for part in first["loc"] if part not in ("str", "int", "constrained-int"))
-    came = str(first["input"])[:60].replace("\n", " ")
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5) or [
-            name for name in known if name.split(".")[-1] == key.split(".")[-1]
-        ]
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
-        return f"{key} is not a known key (it is set to {came!r}). {hint}"
-    if first["type"] == "missing":
-        return f"{key} is missing. Give it a value."
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key} {message} but is {came!r}."
-
-
 def workers_of(config: Config, most: int) -> int:
     """How many worker processes to start: what the config says; "auto" takes one a core, but no more than `most`."""
     if config.compute.workers != "auto":
         return int(config.compute.workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, most)
-
-
-def known_names() -> tuple[str, ...]:
-    """Experiments that have a name instead of a file."""
-    return tuple(NAMED)

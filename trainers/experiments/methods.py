@@ -77,6 +77,10 @@ def _itself(trainer: Trainer) -> Trainer:
     return trainer
 
 
+FEW = {  # where a gradient costs many passes, fewer rows can follow it for longer
+    "rtrl": {"learning_rates": (0.03,), "restarts": 2},
+    "hybrid": {"learning_rates": (0.03,), "restarts": 4},
+}
 SMALL = {"population": 20, "elites": 2}  # each chromosome costs many passes, so there are fewer
 
 METHODS: dict[str, Method] = {
@@ -85,7 +89,9 @@ METHODS: dict[str, Method] = {
         for name, search in ALGORITHMS.items()
     },
     **{
-        name: Method((estimator.__doc__ or "").splitlines()[0], (estimator, Descent), _descended, "gradient")
+        name: Method(
+            (estimator.__doc__ or "").splitlines()[0], (estimator, Descent), _descended, "gradient", FEW.get(name, {})
+        )
         for name, estimator in ESTIMATORS.items()
     },
     "memetic": Method(

@@ -10,17 +10,8 @@ NAMED: dict[str, dict[str, Any]] = {
     "sunspots": {
         "task": "sunspots",
         "model": {"cell": "elman", "hidden": 5},
-        "methods": {
-            "ga": {},
-            "memetic": {},
-            "evolino": {},
-            "bptt": {},
-            "rtrl": {"learning_rates": [0.03], "restarts": 4},
-            "hybrid": {"learning_rates": [0.03, 0.01], "restarts": 4},
-            "torch": {},
-            "random": {},
-        },
-        "budget": {"passes": 15_000},
+        "methods": {name: {} for name in EVERY},
+        "budget": {"passes": 10_000},
         "seeds": 10,
     },
     "mackey_glass": {
