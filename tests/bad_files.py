@@ -135,10 +135,10 @@ CONFIG_TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "NaN budget": ("task: {name: sunspots}\nbudget: {passes: .nan}\n", ("passes", "nan")),
     "infinite budget": ("task: {name: sunspots}\nbudget: {passes: .inf}\n", ("passes", "inf")),
     "text for a number": ("task: {name: sunspots}\nbudget: {passes: many}\n", ("passes", "many")),
-    "negative workers": ("task: {name: sunspots}\nworkers: -3\n", ("workers", "-3")),
+    "negative workers": ("task: {name: sunspots}\nworkers: -3\n", ("workers", "compute.workers")),
     "no seeds": ("task: {name: sunspots}\nseeds: 0\n", ("seeds", "0")),
     "text for a section": ("task: {name: sunspots}\nmodel: elman\n", ("model", "elman")),
-    "old boolean": ("task: {name: sunspots}\nworkers: yes\n", ("workers", "yes")),
+    "old boolean": ("task: {name: sunspots}\nworkers: yes\n", ("workers", "compute.workers")),
 }
 
 

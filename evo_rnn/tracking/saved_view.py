@@ -36,7 +36,8 @@ def write_view(
     headline: Sequence[str] = HEADLINE,
     bars: Sequence[str] = BARS,
     population: Sequence[str] = POPULATION,
-    metric_x: str = "budget/seconds",
+    metric_x: str = "",
+    folded: Sequence[str] = (),
 ) -> bool:
     """Save a view of the experiment's trials, grouped by method: mean lines with a min-max band, and bars of means.
 
@@ -49,13 +50,14 @@ def write_view(
         bars: metrics stored once a run; the first one also sorts the table.
         population: metrics for a second section of lines.
         metric_x: a metric over which the first headline is drawn once more; empty for none.
+        folded: methods whose runs the table shows as one row, until it is opened.
 
     Returns:
         Whether the view was written; a failure is logged and nothing else.
     """
     try:
         now = int(time.time() * 1000)
-        state = view_state(headline, bars, population, metric_x)
+        state = view_state(headline, bars, population, metric_x, folded)
         text = base64.b64encode(zlib.compress(json.dumps(state, separators=(",", ":")).encode())).decode()
         value = {"name": name, "createdAt": now, "updatedAt": now, "state": "deflate;" + text}
         client.set_experiment_tag(experiment_id, TAG + key, json.dumps(value))
@@ -72,7 +74,11 @@ def deep_link(base_url: str, experiment_id: str, key: str = KEY) -> str:
 
 
 def view_state(
-    headline: Sequence[str], bars: Sequence[str], population: Sequence[str], metric_x: str = ""
+    headline: Sequence[str],
+    bars: Sequence[str],
+    population: Sequence[str],
+    metric_x: str = "",
+    folded: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the view as plain data: the search, the grouping, the table's columns and the charts."""
     first = [_line(f"headline-{i}", "headline", metric) for i, metric in enumerate(headline)]
@@ -91,7 +97,7 @@ def view_state(
         "datasetsFilter": [],
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "method"}]},
         "useGroupedValuesInCharts": True,
-        "groupsExpanded": {},
+        "groupsExpanded": {f"param.method.{method}": False for method in folded},
         "runsHiddenMode": "SHOW_ALL",
         "selectedColumns": ["attributes.`Duration`", "params.`seed`", *(f"metrics.`{bar}`" for bar in bars)],
         "compareRunCharts": first + second,

@@ -113,9 +113,11 @@ def compare(request: Request, *, as_json: bool) -> None:
     """Run a comparison and print its verdict."""
     plan = planned(request)
     from trainers.commands.terminal import Board, console, say
+    from trainers.commands.view import say_table
     from trainers.experiments.book import Book, plain
     from trainers.experiments.builders import compute_of, trainer_of
     from trainers.experiments.methods import METHODS
+    from trainers.experiments.publish import leader, publish
     from trainers.experiments.race import race
     from trainers.experiments.report import full_verdict, table
 
@@ -135,12 +137,13 @@ def compare(request: Request, *, as_json: bool) -> None:
                 book.write(event)
                 board.update(event)
         found = book.close()
-        experiment, run = _published(tracker, book.run)
+        publish(tracker, book.run, plan.model, task, leader(found).champion, plan.columns, trainers)
+        experiment, run = tracker.experiment_id, tracker.mlflow_run_id(book.run)
     if as_json:
         heads = {"experiment_id": experiment, "run_id": run, "verdict": full_verdict(found)}
         print(json.dumps(plain({**heads, "methods": found.summary(), "baselines": found.baselines})))
         return
-    screen.print(table(found))
+    say_table(screen, table(found))
     say(screen, full_verdict(found) + "\n")
     _close(screen, f"{len(found.trials)} runs and a report", run, experiment, tracker.uri, plan.columns)
 
@@ -148,10 +151,12 @@ def compare(request: Request, *, as_json: bool) -> None:
 def run(request: Request, *, as_json: bool) -> None:
     """Train once and print what came of it."""
     plan = planned(request)
-    from trainers.commands.terminal import Board, console, say, say_result
+    from trainers.commands.terminal import Board, console, say
+    from trainers.commands.view import say_result
     from trainers.experiments.book import RunPage, model_params, plain, settings_of, short_name
     from trainers.experiments.builders import compute_of, trainer_of
     from trainers.experiments.methods import METHODS
+    from trainers.experiments.publish import publish
     from trainers.experiments.race import Event
     from trainers.experiments.trial import slices
 
@@ -170,7 +175,8 @@ def run(request: Request, *, as_json: bool) -> None:
             for piece in slices(trainer, model, task, plan.rules, seed, compute=compute):
                 page.write(piece)
                 board.update(Event(name, seed, piece))
-        experiment, run_id = _published(tracker, page.run)
+        publish(tracker, page.run, model, task, page.champion, plan.columns)
+        experiment, run_id = tracker.experiment_id, tracker.mlflow_run_id(page.run)
     if as_json:
         print(json.dumps(plain({"run_id": run_id, "experiment_id": experiment, "status": "FINISHED", **page.result})))
         return
@@ -188,14 +194,6 @@ def _introduce(screen: Console, plan: Plan, who: str, budget: str, workers: int)
     where = f"on {workers} Ray worker{'s' if workers > 1 else ''}" if workers else "in this process"
     say(screen, f"{plan.task.name}: {plan.task.notes or 'one step ahead'}")
     say(screen, f"{short_name(plan.model)}, {plan.model.layout.size} genes; {who}; {bound}; {where}")
-
-
-def _published(tracker: MlflowTracker, run: str) -> tuple[str, str]:
-    """Send what is waiting, save the view for the UI; MLflow's ids of the experiment and the run."""
-    from evo_rnn.tracking import write_view
-
-    tracker.with_client(lambda client: write_view(client, tracker.experiment_id))
-    return tracker.experiment_id, tracker.mlflow_run_id(run)
 
 
 def _close(screen: Console, made: str, run: str, experiment: str, uri: str, columns: Columns) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,18 @@ from evo_rnn.shapes import Genes
 from evo_rnn.tasks.task import Task
 from evo_rnn.tracking import MlflowTracker, write_view
 from evo_rnn.tracking.models import log_model, save_model
+from trainers.experiments.methods import METHODS
 from trainers.experiments.outcome import Comparison, TrialRecord
 
 
 def publish(
-    tracker: MlflowTracker, run: str, model: Model, task: Task, genes: Genes, columns: Columns = NO_COLUMNS
+    tracker: MlflowTracker,
+    run: str,
+    model: Model,
+    task: Task,
+    genes: Genes,
+    columns: Columns = NO_COLUMNS,
+    methods: Iterable[str] = (),
 ) -> None:
     """Give the run its champion as an MLflow model, `runs:/<run>/model`, and save the view that the UI opens on.
 
@@ -29,13 +37,14 @@ def publish(
         task: what it learned.
         genes: (1, D).
         columns: of the user's table, where there is one.
+        methods: labels that the view folds into one row each.
     """
     with tempfile.TemporaryDirectory() as folder:
         saved = save(Path(folder) / "champion", model, np.array(genes), task, columns=columns)
         made = save_model(Path(folder) / "model", saved)
         tracker.artifact(run, made, "model")
         log_model(tracker, run, made)
-    tracker.with_client(lambda client: write_view(client, tracker.experiment_id))
+    tracker.with_client(lambda client: write_view(client, tracker.experiment_id, folded=tuple({*METHODS, *methods})))
 
 
 def leader(found: Comparison) -> TrialRecord:
