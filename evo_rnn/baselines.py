@@ -45,6 +45,11 @@ def lagged_regression(task: Task) -> dict[str, float]:
     Where there would be less than ten steps a coefficient, fewer lags are used, but one at least. Classes are regressed
     as indicators, the answers clipped to probabilities. On the sunspot task this is the AR(12) of the literature.
     """
+    return _losses(task, lagged_answers(task))
+
+
+def lagged_answers(task: Task) -> Callable[[Sequences], Array]:
+    """The fitted lagged regression: outputs (B, T, O) for sequences, 0 at the steps that do not count."""
     lags = max(1, min(task.lags, (task.train.counted // STEPS - 1) // task.inputs))
     weights = _least_squares(task, lags)
 
@@ -54,7 +59,7 @@ def lagged_regression(task: Task) -> dict[str, float]:
             outputs[b, t] = _as_output(task, rows @ weights)
         return outputs
 
-    return _losses(task, answer)
+    return answer
 
 
 def _least_squares(task: Task, lags: int) -> Array:

@@ -56,7 +56,9 @@ def read_value(text: str, name: str, inline: bool = False) -> Any:  # noqa: ANN4
         if not isinstance(another := next(events, yaml.StreamEndEvent()), yaml.StreamEndEvent):
             raise ConfigError(f"{_place(another, name)}: there should be one document; remove the second (after ---)")
     except yaml.YAMLError as error:
-        raise ConfigError(f"{_syntax(error, name)}; check indentation, colons, brackets and quotation marks") from None
+        raise ConfigError(
+            f"{_syntax(error, name)}; check indentation (spaces, no tabs), colons, brackets and quotation marks"
+        ) from None
     return value
 
 

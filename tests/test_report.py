@@ -317,9 +317,9 @@ def test_no_label_lies_on_another_or_off_the_picture(seeds: int, count: int) -> 
 
 
 def test_the_regression_drawn_is_the_one_whose_loss_is_reported() -> None:
-    from evo_rnn.baselines import lagged_regression
+    from evo_rnn.baselines import lagged_answers, lagged_regression
 
-    outputs = predictions.lagged_predictions(TASK, TASK.test)
+    outputs = lagged_answers(TASK)(TASK.test)
     errors = (outputs - TASK.test.targets)[TASK.test.counts]
     assert np.square(errors).mean() == pytest.approx(lagged_regression(TASK)["test"], rel=1e-12)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evo_rnn import baselines
+from evo_rnn.baselines import lagged_answers
 from evo_rnn.evaluation.evaluator import LocalEvaluator
 from evo_rnn.fitness import LOSSES
 from evo_rnn.shapes import Array
@@ -47,7 +47,7 @@ def predictions_figure(comparison: Comparison, target: str = "") -> Figure:
     task, method = comparison.task, trial.method
     counted = np.flatnonzero(task.test.counts[0])[:MOST]
     evaluator = LocalEvaluator(comparison.model, task.test, task.loss)
-    said = {method: evaluator.predict(trial.champion)[0], "lagged regression": lagged_predictions(task, task.test)}
+    said = {method: evaluator.predict(trial.champion)[0], "lagged regression": lagged_answers(task)(task.test)}
     regression = comparison.baselines.get("lagged_regression", {}).get("test", np.nan)
     losses = {method: trial.result["test_loss"], "lagged regression": regression}
     target, undone = _scale(task, target)
@@ -81,16 +81,6 @@ def middle_champion(comparison: Comparison) -> TrialRecord:
     """The run of the best method whose test loss is the median; of two the lower."""
     trials = sorted(comparison.of(comparison.verdict.best), key=lambda trial: trial.result["test_loss"])
     return trials[(len(trials) - 1) // 2]
-
-
-def lagged_predictions(task: Task, data: Sequences) -> Array:
-    """Outputs (B, T, O) of the lagged regression; 0 at steps that do not count."""
-    lags = max(1, min(task.lags, (task.train.counted // baselines.STEPS - 1) // task.inputs))
-    weights = baselines._least_squares(task, lags)
-    outputs = np.zeros((*data.counts.shape, task.outputs))
-    for b, t, rows in baselines._regressors(data, lags):
-        outputs[b, t] = rows @ weights
-    return outputs
 
 
 def _scale(task: Task, target: str) -> tuple[str, Callable[[Array], Array]]:
