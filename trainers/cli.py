@@ -184,7 +184,9 @@ def _unexpected(error: Exception) -> int:
     import errno
 
     if hasattr(error, "format_message"):  # click's own usage errors
-        return _say(f"{error.format_message().rstrip('.')}. See: {_help_for(error)}", getattr(error, "exit_code", 2))
+        message = str(error.format_message()).removesuffix(".")
+        stop = "" if message.endswith("?") else "."
+        return _say(f"{message}{stop} See: {_help_for(error)}", getattr(error, "exit_code", 2))
     if type(error).__name__ == "Abort":
         return _say("interrupted", 130)
     if isinstance(error, BrokenPipeError) and _reader_gone():

@@ -9,11 +9,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evo_rnn.errors import ConfigError, RetryError
 from evo_rnn.local_file import quoted
+from trainers.commands.runs import client_here, download, find, has_store, is_comparison, parent_of, runs_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,7 +61,7 @@ def entries(kind: str) -> list[dict[str, Any]]:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"KIND should be one of {', '.join(KINDS)} but is {quoted(kind)}.{hint}")
     if kind == "runs":
-        return [_row(run) for run in _by_family(_runs(client_here()))] if _has_store() else []
+        return [_row(run) for run in _by_family(runs_of(client_here()))] if has_store() else []
     return [{"name": name, **about} for name, about in _registry(kind).items()]
 
 
@@ -105,18 +105,17 @@ def show(name: str, *, as_json: bool) -> None:
     comparison = is_comparison(run)
     with tempfile.TemporaryDirectory() as folder:
         data = json.loads(_artifact(client, run, "summary.json" if comparison else "result.json", folder) or "{}")
-        report = _artifact(client, run, "report.md", folder) if comparison else ""
     if as_json:
         print(json.dumps({**_head(run), **({} if comparison else dict.fromkeys(RESULT)), **data, **_head(run)}))
         return
-    from trainers.commands.terminal import console, say, say_result
+    from trainers.commands.terminal import console, say
+    from trainers.commands.view import say_result, say_summary
 
     screen = console(False)
     say(screen, f"{run.info.run_name}: {run.info.status.lower()}, run {run.info.run_id}", style="bold", whole=True)
-    if report:
-        from rich.markdown import Markdown
-
-        screen.print(Markdown(report))
+    if data and comparison:
+        say_summary(screen, data)
+        say(screen, "The whole report, with pictures: evo-rnn ui. Its runs: evo-rnn list runs.")
     elif data:
         say_result(screen, data)
     else:
@@ -142,58 +141,22 @@ def _head(run: Run) -> dict[str, Any]:
     return {**head, "status": run.info.status, "stop_reason": reason}
 
 
-def is_comparison(run: Run) -> bool:
-    """Whether the run is the parent of others."""
-    return bool(run.data.tags.get("evo.kind") == "comparison")
+def _by_family(runs: list[Run]) -> list[Run]:
+    """The newest first, each comparison before its own runs."""
+    children: dict[str, list[Run]] = {}
+    for run in runs:
+        children.setdefault(parent_of(run), []).append(run)
+    known = {run.info.run_id for run in runs}
+    heads = [run for run in runs if parent_of(run) not in known]
+    return [run for head in heads for run in (head, *reversed(children.get(head.info.run_id, [])))]
 
 
-def find(client: MlflowClient, name: str) -> Run:
-    """The run with this id, beginning of an id, or name; `latest` is the newest.
-
-    Raises:
-        ConfigError: if there is none, or more than one.
-    """
-    runs = _runs(client)
-    if name == "latest" and runs:
-        return next((run for run in runs if not _parent(run)), runs[0])
-    found = [run for run in runs if run.info.run_id.startswith(name)] or [r for r in runs if r.info.run_name == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        which = ", ".join(run.info.run_id[:8] for run in found[:3]) + (", ..." if len(found) > 3 else "")
-        raise ConfigError(f"RUN should name one run but {quoted(name)} fits {len(found)}: {which}. Give one of these.")
-    near = difflib.get_close_matches(name, {run.info.run_name for run in runs} | {"latest"}, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else "See: evo-rnn list runs."
-    raise ConfigError(f"RUN should be the id or the name of a run, or latest, but {quoted(name)} is none. {hint}")
-
-
-def best_of(client: MlflowClient, comparison: Run) -> Run:
-    """The run of a comparison whose champion did best on the validation split.
-
-    Raises:
-        ConfigError: if none has finished.
-    """
-    metric = "final/validation_loss"
-    mine = [run for run in _runs(client) if _parent(run) == comparison.info.run_id and metric in run.data.metrics]
-    if not mine:
-        raise ConfigError(
-            f"no run of {comparison.info.run_name!r} has finished, so there is no champion. Run it again."
-        )
-    return min(mine, key=lambda run: (run.data.metrics[metric], run.info.run_name))
-
-
-def download(client: MlflowClient, run: Run, path: str, folder: str) -> Path:
-    """A local copy of an artifact.
-
-    Raises:
-        ConfigError: if the run has no such artifact.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return Path(client.download_artifacts(run.info.run_id, path, folder))
-    except (MlflowException, OSError):
-        raise ConfigError(f"run {run.info.run_name!r} should have the artifact {path!r} but has not.") from None
+def _row(run: Run) -> dict[str, Any]:
+    tags, metrics = run.data.tags, run.data.metrics
+    row = {"name": run.info.run_name, "run_id": run.info.run_id, "kind": tags.get("evo.kind", "")}
+    began = datetime.fromtimestamp(run.info.start_time / 1000).astimezone().isoformat(timespec="seconds")
+    row |= {"status": run.info.status, "started": began, "parent": parent_of(run)}
+    return row | ({"test_loss": metrics["final/test_loss"]} if "final/test_loss" in metrics else {})
 
 
 def _artifact(client: MlflowClient, run: Run, path: str, folder: str) -> str:
@@ -203,68 +166,11 @@ def _artifact(client: MlflowClient, run: Run, path: str, folder: str) -> str:
     return download(client, run, path, folder).read_text(encoding="utf-8")
 
 
-def _has_store() -> bool:
-    from evo_rnn.tracking import tracking_uri
-
-    uri = tracking_uri()
-    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
-
-
-def client_here() -> MlflowClient:
-    """MLflow's client of the store here; runs whose process is gone are ended first.
-
-    Raises:
-        ConfigError: if there is no store, or it cannot be used.
-        RetryError: if it does not answer.
-    """
-    from evo_rnn.tracking import open_client, sweep, tracking_uri
-    from evo_rnn.tracking.store import brief, public
-
-    if not _has_store():
-        raise ConfigError("there are no runs here yet. Make some: evo-rnn compare sunspots.")
-    uri = tracking_uri()
-    from mlflow.exceptions import MlflowException
-
-    try:
-        sweep(uri)
-        return open_client(uri)
-    except MlflowException as error:
-        raise RetryError(f"the store {public(uri)} should answer but does not: {brief(error)}. Try later.") from None
-
-
-def _runs(client: MlflowClient) -> list[Run]:
-    """All runs of ours, the newest first."""
-    ids = [each.experiment_id for each in client.search_experiments()]
-    return list(client.search_runs(ids, "tags.`evo.kind` != ''", max_results=5000, order_by=["start_time DESC"]))
-
-
-def _parent(run: Run) -> str:
-    return str(run.data.tags.get("mlflow.parentRunId", ""))
-
-
-def _by_family(runs: list[Run]) -> list[Run]:
-    """The newest first, each comparison before its own runs."""
-    children: dict[str, list[Run]] = {}
-    for run in runs:
-        children.setdefault(_parent(run), []).append(run)
-    known = {run.info.run_id for run in runs}
-    heads = [run for run in runs if _parent(run) not in known]
-    return [run for head in heads for run in (head, *reversed(children.get(head.info.run_id, [])))]
-
-
-def _row(run: Run) -> dict[str, Any]:
-    tags, metrics = run.data.tags, run.data.metrics
-    row = {"name": run.info.run_name, "run_id": run.info.run_id, "kind": tags.get("evo.kind", "")}
-    began = datetime.fromtimestamp(run.info.start_time / 1000).astimezone().isoformat(timespec="seconds")
-    row |= {"status": run.info.status, "started": began, "parent": _parent(run)}
-    return row | ({"test_loss": metrics["final/test_loss"]} if "final/test_loss" in metrics else {})
-
-
 def ui(port: int) -> None:
     """Serve MLflow's pages until interrupted, and print the link that opens on the comparison."""
     from evo_rnn.tracking import deep_link, serve
 
-    experiments = [run.info.experiment_id for run in _runs(client_here())]
+    experiments = [run.info.experiment_id for run in runs_of(client_here())]
     with serve(port=port) as server:
         link = deep_link(server.url, experiments[0]) if experiments else server.url
         sys.stdout.write(f"MLflow is at {server.url}\nGA vs gradient descent: {link}\nCtrl-C ends it.\n")

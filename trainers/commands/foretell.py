@@ -28,7 +28,7 @@ def predict(name: str, data: str, out: str) -> None:
         _check_target(target, data)
     from evo_rnn import atomic
     from evo_rnn.champion import load, predict_table
-    from trainers.commands.browse import best_of, client_here, download, find, is_comparison
+    from trainers.commands.runs import best_of, client_here, download, find, is_comparison
 
     client = client_here()
     run = find(client, name)

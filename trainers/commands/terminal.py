@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.markup import escape
@@ -91,28 +90,5 @@ def console(json: bool) -> Console:
 
 
 def say(screen: Console, text: str, *, whole: bool = False, style: str = "") -> None:
-    """Print text as it is, whatever brackets it has; `whole` leaves long lines to the terminal, so that they can be copied."""
+    """Print text as it is, whatever brackets it has; `whole` breaks no line, so that it can be copied."""
     screen.print(text, markup=False, highlight=False, soft_wrap=whole, style=style or None)
-
-
-def say_result(screen: Console, result: Mapping[str, Any]) -> None:
-    """The result of a run in a few aligned lines."""
-    losses = {key.removesuffix("_loss"): value for key, value in result.items() if key.endswith("_loss")}
-    parts = {name: losses.pop(name) for name in ("train", "validation", "test") if name in losses}
-    spent = f"{result['passes']:,.0f} passes, {result['steps']:,} steps, {result['seconds']:.1f} CPU seconds"
-    lines = {
-        "stopped": result["stop_reason"],
-        "spent": spent,
-        "learned": f"{result['learned']:.0f} % of the training targets",
-        "loss": _pairs(parts) + (f" ({_pairs(losses)})" if losses else ""),
-        "baselines": _pairs(result["baselines"]) + " on the test split",
-        "champion": f"sha256 {result['champion_sha256'][:16]}...",
-    }
-    for name, text in lines.items():
-        say(screen, f"{name:<10} {text}")
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {'inf' if value is None else format(value, '.4g')}" for name, value in values.items()
-    )

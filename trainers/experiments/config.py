@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from evo_rnn.errors import ConfigError
+from evo_rnn.local_file import quoted
 from trainers.experiments.explain import choose, refuse
 
 Whole = Annotated[int, Field(strict=True)]
@@ -56,7 +58,7 @@ class ComputeConfig(Section):
     """Where the work is done."""
 
     workers: str | Whole = "auto"
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = "auto"
     gpus_per_worker: float = Field(0, ge=0, le=64)
     cpus_per_worker: float = Field(1, gt=0, le=1024)
     address: str = "local"
@@ -71,6 +73,13 @@ class ComputeConfig(Section):
         if count != "auto" and not (type(count) is int and 0 <= count <= 10_000):
             raise ValueError(f"should be auto or a whole number from 0 to 10000 but is {count!r}.")
         return count
+
+    @field_validator("device")
+    @classmethod
+    def _place(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError(f"should be auto, cpu, cuda or cuda:NUMBER but is {device!r}.")
+        return device
 
 
 class TrackingConfig(Section):
@@ -95,6 +104,7 @@ class Config(Section):
     tracking: TrackingConfig = TrackingConfig()
 
 
+LABEL = re.compile(r"\w[\w .-]{0,39}", re.ASCII)  # of a method: it becomes part of MLflow's names
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -120,6 +130,10 @@ def resolve(raw: Mapping[str, Any], source: str = "config") -> Config:
         )
     choose("model.cell", config.model.cell, CELL_NAMES, source)
     method = _method(config.method, "method", METHODS, source)
+    for label in config.methods:
+        if not LABEL.fullmatch(label):
+            wanted = "should have a name of at most 40 letters, digits, spaces and the signs _ - ."
+            raise ConfigError(f"{source}: methods {wanted} but one is called {quoted(label)}.")
     methods = {
         label: _method({"name": label} | given, f"methods.{label}", METHODS, source)
         for label, given in config.methods.items()
@@ -169,7 +183,8 @@ def _method(given: Mapping[str, Any], where: str, known: Mapping[str, Any], sour
     try:
         known[name].trainer(settings, "mse")  # its own checks
     except ValueError as error:
-        raise ConfigError(f"{source}: {where}: {error}") from None
+        dot = "." if str(error).partition(" ")[0] in settings else ": "
+        raise ConfigError(f"{source}: {where}{dot}{error}") from None
     return {"name": name, **settings}
 
 

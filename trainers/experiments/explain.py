@@ -68,7 +68,7 @@ def refuse(error: ValidationError, known: Sequence[str], source: str, section: s
     if first["type"] == "value_error":
         raise ConfigError(f"{source}: {before}{key} {first['ctx']['error']}") from None
     kind = WANTED.get(first["type"].partition("_")[0], "")
-    wanted = f"should be {kind}" if kind else first["msg"].removeprefix("Input ")
+    wanted = f"should be {kind}" if kind else _plain(first["msg"])
     names = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
     hint = near(first["input"], names) if first["type"] == "literal_error" else ""
     raise ConfigError(f"{source}: {before}{key} {wanted} but is {_shown(first['input'])}.{hint}") from None
@@ -78,7 +78,7 @@ def _cure(key: str, known: Sequence[str], before: str) -> str:
     """Where the key may belong: into another section if it is known there, or what is spelt like it."""
     last = key.rpartition(".")[2]
     found = [name for name in known if name.rpartition(".")[2] == last] or difflib.get_close_matches(
-        key.lower(), known, n=1, cutoff=0.5
+        key.lower(), known, n=1, cutoff=0.6
     )
     if found:
         return f"Did you mean {before + found[0]!r}?"
@@ -87,6 +87,13 @@ def _cure(key: str, known: Sequence[str], before: str) -> str:
     if not siblings:
         return "There are no settings." if not known else f"The settings are {', '.join(known)}."
     return f"Known here: {', '.join(name.rpartition('.')[2] for name in siblings)}."
+
+
+def _plain(message: str) -> str:
+    words = {"Input ": "", "greater than or equal to": "at least", "less than or equal to": "at most"}
+    for theirs, ours in words.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def _shown(value: object) -> str:

@@ -11,7 +11,7 @@ NAMED: dict[str, dict[str, Any]] = {
         "task": "sunspots",
         "model": {"cell": "elman", "hidden": 5},
         "methods": {name: {} for name in EVERY},
-        "budget": {"passes": 10_000},
+        "budget": {"passes": 8_000},
         "seeds": 10,
     },
     "mackey_glass": {
