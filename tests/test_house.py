@@ -104,3 +104,22 @@ def test_help_needs_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_example_is_a_config_that_runs(path: Path) -> None:
+    from trainers.experiments.builders import model_of, rules_of, task_of, trainer_of
+    from trainers.experiments.trial import slices
+
+    config = resolve({**load_yaml(path), "budget": {"passes": 30}}, path.name)
+    task = task_of(config)
+    for method in (config.methods or {"": config.method}).values():
+        *_, last = slices(trainer_of(method, task), model_of(config, task), task, rules_of(config), 0)
+        assert last.result["test_loss"] > 0
+
+
+def test_the_example_of_an_own_cell_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "own_cell.py"], capture_output=True, text=True, timeout=240, check=True
+    )
+    assert re.findall(r"^(ga|rtrl): test loss 0\.\d+, budget of 5000 passes spent$", done.stdout, re.MULTILINE)
