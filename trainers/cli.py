@@ -139,8 +139,7 @@ def doctor(json: Json = False) -> None:
     room.examine(as_json=json)
 
 
-class Stopped(SystemExit):
-    """A signal came: unwind, so that runs are ended as KILLED and no process is left, and exit with 128 + its number."""
+_signals: list[int] = []  # that came; Ray turns our SystemExit into another one when it waits
 
 
 def main() -> None:
@@ -159,20 +158,26 @@ def main() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    raise Stopped(128 + number)
+    """Unwind, so that runs are ended as KILLED and no process is left, and exit with 128 + the number."""
+    _signals.append(number)
+    raise SystemExit(128 + number)
 
 
 def _exit_code() -> int:
     from evo_rnn.errors import ConfigError, DataError, DiskError, RetryError
 
     try:
-        app(sys.argv[1:] or ["--help"], prog_name="evo-rnn", standalone_mode=False)
+        command = typer.main.get_command(app)  # not `app()`, which has its own mind about Ctrl-C and closed pipes
+        with command.make_context("evo-rnn", sys.argv[1:] or ["--help"]) as context:
+            command.invoke(context)
     except (ConfigError, DataError, DiskError, RetryError) as error:
         return _say(str(error), error.exit_code)
-    except Stopped as stop:
-        return _say("stopped by a signal", int(str(stop.code)))
     except SystemExit as stop:
+        if _signals or stop.code == signal.SIGTERM:  # Ray's own handler, while it starts, exits with the bare number
+            return _say("stopped by a signal", 128 + (_signals or [signal.SIGTERM])[0])
         return stop.code if isinstance(stop.code, int) else 0
+    except typer.Exit as stop:
+        return stop.exit_code
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except Exception as error:
@@ -187,8 +192,6 @@ def _unexpected(error: Exception) -> int:
         message = str(error.format_message()).removesuffix(".")
         stop = "" if message.endswith("?") else "."
         return _say(f"{message}{stop} See: {_help_for(error)}", getattr(error, "exit_code", 2))
-    if type(error).__name__ == "Abort":
-        return _say("interrupted", 130)
     if isinstance(error, BrokenPipeError) and _reader_gone():
         return 128 + signal.SIGPIPE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO):

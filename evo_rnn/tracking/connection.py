@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from evo_rnn.errors import ConfigError, RetryError
+from evo_rnn.errors import ConfigError, DiskError, RetryError
 from evo_rnn.tracking.delivery import Delivery
 from evo_rnn.tracking.parts import Part, left_behind
 from evo_rnn.tracking.store import Store, brief, is_remote, open_store, public
@@ -43,7 +43,7 @@ class Connection:
             return  # a database server: its driver may try for minutes
         try:
             self()
-        except ConfigError:
+        except (ConfigError, DiskError):
             raise
         except Exception as error:
             logger.warning(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from evo_rnn.errors import ConfigError
+from evo_rnn.errors import ConfigError, DiskError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,6 +103,7 @@ def open_client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what it also raises
     for name in ("mlflow", "alembic"):  # now, because the import itself sets levels
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
     with _one_at_a_time(path.parent) if path.name else contextlib.nullcontext():
@@ -125,6 +126,7 @@ def open_store(uri: str, experiment: str, tags: Mapping[str, str] = EXPERIMENT_T
 
     Raises:
         ConfigError: as `open_client`; or the experiment was deleted, or the server refuses this user.
+        DiskError: there is no room for it.
         Exception: whatever the client raises while the store cannot be reached.
     """
     from mlflow.exceptions import MlflowException
@@ -133,8 +135,11 @@ def open_store(uri: str, experiment: str, tags: Mapping[str, str] = EXPERIMENT_T
     try:
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            with contextlib.suppress(MlflowException):  # another process may have made it in between
+            try:
                 return Store(client, str(client.create_experiment(experiment, tags=dict(tags))))
+            except MlflowException as error:  # another process may have made it in between
+                if "disk" in str(error):  # SQLite's words: disk I/O error; database or disk is full
+                    raise DiskError(f"{public(uri)}: {brief(error)}. Make room and try again.") from error
             found = client.get_experiment_by_name(experiment)
         if found is None:
             raise ConfigError(f"the experiment {experiment!r} can be neither found nor made in {public(uri)}.")

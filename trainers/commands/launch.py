@@ -46,6 +46,9 @@ def planned(request: Request) -> Plan:
         DataError: if a file cannot be used.
     """
     config = request.config()
+    from evo_rnn.tracking import tracking_uri
+
+    tracking_uri(config.tracking.uri)
     import torch
 
     from evo_rnn.champion import columns_of
