@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from evo_rnn.network import Model, Network
 from evo_rnn.shapes import Array, Genes, check_shape
 from evo_rnn.tasks.file import inputs_from_file, unscale
 from evo_rnn.tasks.task import Sequences, Task
+from evo_rnn.threads import one_thread
 
 __all__ = ["Card", "Champion", "Columns", "columns_of", "load", "predict_table", "save"]
 
@@ -72,7 +72,7 @@ class Champion:
         shape = inputs.shape[:2]
         asked = np.zeros((*shape, 1))  # nothing is compared with it
         data = Sequences(np.asarray(inputs, dtype=np.float64), asked, np.ones(shape, dtype=bool))
-        with _one_thread():
+        with one_thread():
             outputs: Array = LocalEvaluator(self.model, data).predict(self.genes)[0]
         return outputs
 
@@ -221,14 +221,3 @@ def _leaves(model: Model, genes: Genes) -> dict[str, Array]:
     """The weights (*shape) of a chromosome (1, D), by the name of their leaf."""
     weights = model.layout.unpack(torch.from_numpy(genes))
     return {name: np.ascontiguousarray(value[0].numpy()) for name, value in weights.items()}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One torch thread, as every evaluator has: how many there are can change a bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from evo_rnn.errors import ConfigError
-from evo_rnn.fitness import Batch
+from evo_rnn.fitness import LOSSES, Batch
 from evo_rnn.network import Linear, Model, Network
 from evo_rnn.shapes import Genes
 
+SURE = 6.0  # the logit of a class that is certain: exp(6) is 400 times the others
 FIT_BLOCK = 32  # rows fitted together, always: kernels, and so the last bits, differ with the shape
 
 
@@ -39,9 +40,11 @@ class SolvedReadout:
 
     Args:
         ridge: penalty on the squared readout weights, relative to the mean square of the hidden values.
+        loss: a name in `LOSSES`; where it has classes, a step's own class is regressed to `SURE` and the others to 0.
     """
 
     ridge: float = 1e-4
+    loss: str = "mse"
 
     def __call__(self, model: Model, genes: Tensor, data: Batch) -> Tensor:
         """The same cell genes with the readout solved on the counted steps; a row whose states overflow is left alone."""
@@ -50,7 +53,10 @@ class SolvedReadout:
         hidden = torch.where(data.counts[..., None], states, 0.0).flatten(1, 2)  # (P, N, H)
         ones = data.counts.flatten().double().expand(len(genes), -1)[..., None]
         design = torch.cat([hidden, ones], dim=2)  # (P, N, H + 1)
-        targets = torch.where(data.counts[..., None], data.targets, 0.0).double().flatten(0, 1)  # (N, O)
+        wanted = data.targets.double()
+        if LOSSES[self.loss].classes:
+            wanted = SURE * torch.nn.functional.one_hot(wanted[..., 0].long(), network.readout.outputs).double()
+        targets = torch.where(data.counts[..., None], wanted, 0.0).flatten(0, 1)  # (N, O)
         gram = design.transpose(1, 2) @ design
         penalty = self.ridge * gram.diagonal(dim1=1, dim2=2).clone()
         penalty[:, -1] = 0.0  # the bias is free

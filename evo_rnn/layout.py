@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -76,18 +77,18 @@ def vector(name: str, targets: Sequence[str], sources: Sequence[str], low: float
     return Leaf(name, (len(targets),), tuple(targets), tuple(sources), low, high)
 
 
-def prefixed(prefix: str, leaves: Sequence[Leaf], fed_by: str = "") -> tuple[Leaf, ...]:
-    """The same leaves with `prefix.` before leaf and unit names; sources belong to `fed_by`, by default `prefix`."""
+def prefixed(prefix: str, leaves: Sequence[Leaf], known: Mapping[str, str] = MappingProxyType({})) -> tuple[Leaf, ...]:
+    """The same leaves with `prefix.` before leaf and unit names; sources in `known` get the name that it gives."""
 
-    def units_of(owner: str, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name if name == "one" else f"{owner}.{name}" for name in names)
+    def full(name: str) -> str:
+        return name if name == "one" else f"{prefix}.{name}"
 
     return tuple(
         replace(
             leaf,
             name=f"{prefix}.{leaf.name}",
-            targets=units_of(prefix, leaf.targets),
-            sources=units_of(fed_by or prefix, leaf.sources),
+            targets=tuple(map(full, leaf.targets)),
+            sources=tuple(known.get(name) or full(name) for name in leaf.sources),
         )
         for leaf in leaves
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell, affine
+from evo_rnn.cells.stack import Stack
 from evo_rnn.layout import Layout, Leaf, matrix, prefixed, under, units, vector
 from evo_rnn.shapes import Weights, check_shape
 
@@ -64,6 +65,13 @@ class Identity:
         return h
 
 
+def seen(cell: Cell) -> tuple[str, ...]:
+    """The names of a cell's output units: those of the top one in a stack."""
+    if isinstance(cell, Stack):
+        return tuple(f"layer{len(cell.cells)}.{name}" for name in seen(cell.cells[-1]))
+    return units("h", cell.outputs)
+
+
 @dataclass(frozen=True)
 class Network:
     """A cell (or a stack) and a readout."""
@@ -81,7 +89,8 @@ class Network:
     @cached_property
     def layout(self) -> Layout:
         """The genes of the cell, then those of the readout."""
-        return Layout((*prefixed("cell", self.cell.leaves()), *prefixed("readout", self.readout.leaves(), "cell")))
+        heard = dict(zip(units("h", self.readout.inputs), (f"cell.{name}" for name in seen(self.cell)), strict=True))
+        return Layout((*prefixed("cell", self.cell.leaves()), *prefixed("readout", self.readout.leaves(), heard)))
 
     def predict(self, genes: Tensor, inputs: Tensor) -> Tensor:
         """Outputs (P, B, T, O) of chromosomes (P, D) on inputs (B, T, I), from the cell's start.

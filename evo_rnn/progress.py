@@ -16,6 +16,7 @@ from evo_rnn.tasks.task import Task
 
 State = Mapping[str, Array]  # everything a trainer needs to go on, as arrays
 FRESH: State = {}
+OFFERED = 16  # chromosomes a step, at most, that selection on the validation split may choose from
 
 
 @dataclass(frozen=True)

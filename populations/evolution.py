@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from evo_rnn.errors import ConfigError
+from evo_rnn.evaluation.evaluator import Evaluator
 from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
 from evo_rnn.fit import Fit
 from evo_rnn.fitness import ranking, reciprocal
 from evo_rnn.network import Model
-from evo_rnn.progress import FRESH, Progress, State
+from evo_rnn.progress import FRESH, OFFERED, Progress, State
 from evo_rnn.shapes import Array, Genes, Losses
 from evo_rnn.tasks.task import Task
+from evo_rnn.threads import Stopwatch
 from populations.algorithms import Algorithm, GeneticAlgorithm, Search
-
-OFFERED = 16  # chromosomes of a generation that selection on the validation split may choose from
 
 
 @dataclass(frozen=True)
@@ -61,34 +60,65 @@ class Evolution:
         step, passes, spent, best = _restore(search, resume)
         cost = 1.0 + self.fit.passes(model, task.train.inputs.shape[1])
         evaluator = compute.evaluator(model, task.train, task.loss)
-        clock = time.process_time()
+        watch, last = Stopwatch(spent), _last_told(resume, model.layout.size)
         try:
             while True:
+                watch.start()
                 asked = search.ask()
-                fitted = asked if isinstance(self.fit, Unfitted) else evaluator.fit(self.fit, asked)
-                losses = evaluator(fitted)
-                search.tell(fitted if self.inheritance == "lamarckian" else asked, losses)
+                genes, losses = self._scored(evaluator, asked, last)
+                search.tell(genes if self.inheritance == "lamarckian" else asked, losses)
+                last = (genes, losses) if self._inherits() else last
                 step, passes, best = step + 1, passes + cost * len(asked), min(best, losses.min())
-                seconds = spent + time.process_time() - clock + evaluator.seconds
-                yield _progress(search, step, passes, seconds, best, fitted, losses)
+                seconds = watch.stop() + evaluator.seconds
+                yield _progress(search, last, step, passes, seconds, best, genes, losses)
         finally:
             evaluator.close()
 
+    def _inherits(self) -> bool:
+        return self.inheritance == "lamarckian" and not isinstance(self.fit, Unfitted)
+
+    def _scored(self, evaluator: Evaluator, asked: Genes, last: Told) -> tuple[Genes, Losses]:
+        """The chromosomes to tell, and their losses.
+
+        One that was fitted before and is asked for again, as elites are, is fitted once more, but where that does not
+        help it stays as it was: an elite never gets worse.
+        """
+        if isinstance(self.fit, Unfitted):
+            return asked, evaluator(asked)
+        fitted = evaluator.fit(self.fit, asked)
+        losses = evaluator(fitted)
+        known = {genes.tobytes(): loss for genes, loss in zip(*last, strict=True)}
+        before = np.array([known.get(genes.tobytes(), np.inf) for genes in asked])
+        worse = before < losses
+        return np.where(worse[:, None], asked, fitted), np.where(worse, before, losses)
+
+
+Told = tuple[Genes, Losses]  # a generation as it was told, fitted
+
 
 def _progress(
-    search: Algorithm, step: int, passes: float, seconds: float, best: float, genes: Genes, losses: Losses
+    search: Algorithm, last: Told, step: int, passes: float, seconds: float, best: float, genes: Genes, losses: Losses
 ) -> Progress:
     def checkpoint() -> dict[str, Array]:
-        return dict(search.state()) | {"loop": np.array([step, passes, seconds, best])}
+        told: dict[str, Array] = {"loop/genes": last[0], "loop/losses": last[1]}
+        own = {f"search/{name}": value for name, value in search.state().items()}
+        return own | told | {"loop": np.array([step, passes, seconds, best])}
 
     first = ranking(losses)[:OFFERED]
     return Progress(step, passes, seconds, best, genes[first].copy(), losses[first], checkpoint, metrics(genes, losses))
 
 
+def _last_told(resume: State, size: int) -> Told:
+    if not resume:
+        return np.empty((0, size), np.float32), np.empty(0)
+    return np.array(resume["loop/genes"]), np.array(resume["loop/losses"])
+
+
 def _restore(search: Algorithm, resume: State) -> tuple[int, float, float, float]:
     if not resume:
         return 0, 0.0, 0.0, np.inf
-    search.restore({name: value for name, value in resume.items() if name != "loop"})
+    own = "search/"
+    search.restore({name.removeprefix(own): value for name, value in resume.items() if name.startswith(own)})
     step, passes, spent, best = resume["loop"]
     return int(step), float(passes), float(spent), float(best)
 

@@ -56,6 +56,14 @@ class Leaky:
         return 0.7 * s + 0.3 * torch.tanh(mixed)
 
 
+@dataclass(frozen=True)
+class Begun(Leaky):
+    """A cell whose start is learned and is used at the start alone."""
+
+    def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
+        return torch.tanh(affine(weights["mix"], torch.cat([x, s], dim=2), weights["bias"][:, None]))
+
+
 CELLS: dict[str, Cell] = {
     "elman": Elman(2, 3),
     "frnn": FRNN(2, 3, mask=("11011", "01101", "10111")),
@@ -66,6 +74,7 @@ CELLS: dict[str, Cell] = {
     "indrnn": IndRNN(2, 3, "tanh"),
     "stack": Stack((Elman(2, 3), LSTM(3, 2))),
     "own": Leaky(2, 3),
+    "learned start": Begun(2, 3),
 }
 RULES = [RTRL(), Hybrid(1), Hybrid(4), Hybrid(7), Hybrid(STEPS), Hybrid(STEPS + 3)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import islice
 
@@ -18,6 +19,7 @@ from evo_rnn.fitness import LOSSES, batch
 from evo_rnn.network import Identity, Network, network
 from evo_rnn.progress import Progress, Trainer
 from evo_rnn.seeds import generator
+from evo_rnn.tasks import TASKS
 from evo_rnn.tasks.sunspots import sunspots
 from evo_rnn.tasks.task import Task
 from populations.algorithms import GeneticAlgorithm
@@ -157,9 +159,54 @@ def test_a_broken_row_is_left_alone_by_every_fit(task: Task) -> None:
         assert not torch.equal(fitted[0], genes[0])
 
 
-def test_minibatches_are_charged_pro_rata() -> None:
-    from evo_rnn.tasks import TASKS
+def test_an_elite_of_a_memetic_method_never_gets_worse(task: Task) -> None:
+    evolution = Evolution(GeneticAlgorithm(population=6, elites=2), GradientSteps(gradients=2, learning_rate=0.5))
+    best = [progress.losses[0] for progress in islice(evolution.train(MODEL, task, 1), 15)]
+    assert (np.diff(best) <= 0).all()
 
+
+def test_what_the_reader_of_the_loop_does_is_not_charged(task: Task) -> None:
+    for name in ("ga", "bptt", "torch"):
+        steps = trainer(name).train(MODEL, task, 0)
+        first = next(steps).seconds
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            pass
+        assert next(steps).seconds - first < 0.25, name
+
+
+def test_a_solved_readout_knows_classes() -> None:
+    task = TASKS["delayed_xor"](length=20, sequences=4)
+    net = network(Elman(1, 6), 2)
+    genes = net.layout.draw(generator(0, "test"), 16)
+    before = LocalEvaluator(net, task.train, task.loss)
+    solved = before.fit(SolvedReadout(loss=task.loss), genes)
+    assert np.median(before(solved)) < np.median(before(genes))
+    assert before.learned(solved, np.zeros(1)).mean() > before.learned(genes, np.zeros(1)).mean()
+
+
+def test_the_number_of_threads_changes_nothing(task: Task) -> None:
+    net = network(LSTM(1, 37), 1)
+    many = replace(task.train, **{n: np.repeat(v, 257, axis=0)[:, -6:] for n, v in task.train.arrays().items()})
+    genes = net.layout.draw(generator(0, "test"), 130)
+    found = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(LocalEvaluator(net, many)(genes))
+    torch.set_num_threads(1)
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_minibatch_loss_is_not_taken_for_the_training_loss() -> None:
+    adding = TASKS["adding"](length=10, sequences=20)
+    net = network(GRU(2, 3), 1)
+    descent = Descent(minibatch=1, restarts=1, learning_rates=(0.01,), check=3)
+    seen = list(islice(descent.train(net, adding, 0), 6))
+    assert [bool(np.isfinite(p.loss)) for p in seen] == [False, False, True, True, True, True]
+    assert seen[2].loss == LocalEvaluator(net, adding.train)(seen[2].candidates)[0]
+
+
+def test_minibatches_are_charged_pro_rata() -> None:
     adding = TASKS["adding"](length=10, sequences=20)
     net = network(GRU(2, 3), 1)
     full, part = (next(Descent(minibatch=n, restarts=1).train(net, adding, 0)).passes for n in (0, 5))

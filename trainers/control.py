@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from evo_rnn.progress import FRESH, Progress, State
 from evo_rnn.seeds import generator
 from evo_rnn.shapes import Array
 from evo_rnn.tasks.task import Task
+from evo_rnn.threads import Stopwatch, one_thread
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,20 @@ class TorchControl:
         data, loss = batch(task.train, torch.float32, compute.device), LOSSES[task.loss]
         look = LocalEvaluator(model, task.validation, task.loss, compute.device)
         step, spent, best, lowest, waited = _restore(twin, optimizer, resume)
-        clock = time.process_time()
+        watch = Stopwatch(spent)
         while waited < self.patience:
-            optimizer.zero_grad()
-            value = loss(twin(data.inputs)[None], data)[0]
-            value.backward()
+            watch.start()
+            with one_thread():
+                optimizer.zero_grad()
+                value = loss(twin(data.inputs)[None], data)[0]
+                value.backward()
             genes, clean = twin.genes()[None], sanitise(value.detach().cpu().numpy()[None])
             optimizer.step()
             step, best = step + 1, min(best, float(clean[0]))
             if step % self.check == 0:
                 seen = float(look(genes)[0])
                 lowest, waited = (seen, 0) if seen < lowest else (lowest, waited + 1)
-            seconds = spent + time.process_time() - clock
+            seconds = watch.stop()
             loop = np.array([step, seconds, best, lowest, waited])
             yield Progress(step, 3.0 * step, seconds, best, genes, clean, lambda: _state(twin, optimizer, loop))  # noqa: B023
 
@@ -108,9 +110,9 @@ class _Twin(nn.Module):
 
 
 def _state(twin: _Twin, optimizer: torch.optim.Optimizer, loop: Array) -> dict[str, Array]:
-    state = {f"twin/{name}": value.numpy().copy() for name, value in twin.state_dict().items()}
+    state = {f"twin/{name}": value.cpu().numpy().copy() for name, value in twin.state_dict().items()}
     for index, memory in optimizer.state_dict()["state"].items():
-        state |= {f"adam/{index}/{name}": np.array(value.numpy()) for name, value in memory.items()}
+        state |= {f"adam/{index}/{name}": np.array(value.cpu().numpy()) for name, value in memory.items()}
     return state | {"loop": loop}
 
 

@@ -5,7 +5,6 @@ All restarts and all rates are rows of one matrix (P, D), as a population is, so
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -18,10 +17,11 @@ from evo_rnn.evaluation.evaluator import LocalEvaluator
 from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
 from evo_rnn.fitness import LOSSES, Batch, batch, ranking, sanitise
 from evo_rnn.network import Model, Network
-from evo_rnn.progress import FRESH, Progress, State
+from evo_rnn.progress import FRESH, OFFERED, Progress, State
 from evo_rnn.seeds import generator
 from evo_rnn.shapes import Array, Genes
 from evo_rnn.tasks.task import Task
+from evo_rnn.threads import Stopwatch
 from trainers.gradient import BPTT, Estimator, passes, slope
 from trainers.rows import OPTIMIZERS, Rows
 
@@ -37,7 +37,7 @@ class Descent:
         restarts: rows a learning rate.
         clip: bound on the norm of each row's gradient; 0 means none.
         spread: width of the initial genes, relative to each gene's usual range.
-        minibatch: sequences a step; 0 means all.
+        minibatch: sequences a step; 0 means all. The training loss is then known every `check` steps, for a pass a row.
         check: steps between two looks at the validation split.
         patience: looks without a better validation loss after which a row starts afresh.
     """
@@ -78,18 +78,26 @@ class Descent:
         train, loss = batch(task.train, torch.float32, compute.device), LOSSES[task.loss]
         cost = passes(self.estimator, model, train.inputs.shape[1])
         validation = LocalEvaluator(model, task.validation, task.loss, compute.device)
-        clock = time.process_time()
+        whole = LocalEvaluator(model, task.train, task.loss, compute.device)
+        watch = Stopwatch(spent)
         while True:
+            watch.start()
             data = _sample(train, self.minibatch, seed, step)
             genes = rows.genes()
             losses, gradient = slope(self.estimator, model, genes.to(compute.device), data, loss)
             clean = sanitise(losses.cpu().double().numpy())
             norm = rows.step(clipped(gradient.cpu(), self.clip), np.isfinite(clean))
-            step, best = step + 1, min(best, clean.min())
+            step += 1
             budget += cost * len(genes) * float(data.counted / train.counted)
             if step % self.check == 0:
                 rows.judge(validation(rows.genes().numpy()))
-            seconds = spent + time.process_time() - clock
+            if data is train:
+                best = min(best, clean.min())
+            elif step % self.check == 0:  # a loss on a few sequences is no loss on all of them
+                genes = rows.genes()
+                clean, budget = whole(genes.numpy()), budget + len(genes)
+                best = min(best, clean.min())
+            seconds = watch.stop()
             yield _progress(rows, step, budget, seconds, best, genes.numpy(), clean, norm)
 
     def _draw(self, model: Network, seed: int) -> Rows.Draw:
@@ -111,7 +119,8 @@ def clipped(gradient: Tensor, bound: float) -> Tensor:
 def _sample(data: Batch, count: int, seed: int, step: int) -> Batch:
     if not 0 < count < len(data.inputs):
         return data
-    chosen = generator(seed, "minibatch", generation=step).choice(len(data.inputs), count, replace=False)
+    useful = np.flatnonzero(data.counts.any(dim=1).cpu().numpy())  # a sequence where nothing counts teaches nothing
+    chosen = generator(seed, "minibatch", generation=step).choice(useful, min(count, len(useful)), replace=False)
     index = torch.as_tensor(np.sort(chosen), device=data.inputs.device)
     return replace(data, inputs=data.inputs[index], targets=data.targets[index], counts=data.counts[index])
 
@@ -119,7 +128,7 @@ def _sample(data: Batch, count: int, seed: int, step: int) -> Batch:
 def _progress(
     rows: Rows, step: int, budget: float, seconds: float, best: float, genes: Genes, losses: Array, norm: float
 ) -> Progress:
-    first = ranking(losses)
+    first = ranking(losses)[:OFFERED]
 
     def checkpoint() -> dict[str, Array]:
         return rows.state() | {"loop": np.array([step, seconds, budget, best])}

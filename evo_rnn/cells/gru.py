@@ -66,4 +66,4 @@ class GRU:
             r, z = torch.sigmoid(gates).split(self.hidden, dim=2)  # eq. 5, 6
             n = torch.tanh(affine(weights["recurrent"][:, two:], r * s, driven[..., two:]))  # eq. 8
         after: Tensor = (1 - z) * n + z * s
-        return after  # eq. 7, with z for 1 - z as torch.nn has it
+        return after  # eq. 7

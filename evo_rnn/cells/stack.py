@@ -41,7 +41,12 @@ class Stack:
 
     def leaves(self) -> tuple[Leaf, ...]:
         """The leaves of each cell, named `layer1.` (bottom), `layer2.`, ..."""
-        return tuple(leaf for name, cell in self._named() for leaf in prefixed(name, cell.leaves()))
+        found: list[Leaf] = []
+        below: dict[str, str] = {}
+        for name, cell in self._named():
+            found += prefixed(name, cell.leaves(), below)
+            below = {f"x[{i}]": f"{name}.h[{i}]" for i in range(cell.outputs)}
+        return tuple(found)
 
     def _named(self) -> Iterator[tuple[str, Cell]]:
         return ((f"layer{k}", cell) for k, cell in enumerate(self.cells, start=1))

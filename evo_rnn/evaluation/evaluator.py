@@ -19,6 +19,7 @@ from evo_rnn.fitness import LOSSES, batch, sanitise
 from evo_rnn.network import Model
 from evo_rnn.shapes import Array, Genes, Losses, check_shape
 from evo_rnn.tasks.task import Sequences
+from evo_rnn.threads import one_thread
 
 
 class Evaluator(Protocol):
@@ -79,7 +80,8 @@ class LocalEvaluator:
 
     def fit(self, fit: Fit, genes: Genes) -> Genes:
         """The chromosomes (P, D) fitted to the data, in blocks of a fixed size."""
-        return fit_in_blocks(fit, self.model, genes, self.batch)
+        with one_thread():
+            return fit_in_blocks(fit, self.model, genes, self.batch)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -101,6 +103,6 @@ class LocalEvaluator:
             part = genes[start : start + self.block]
             padded = np.zeros((self.block, genes.shape[1]), np.float32)  # a whole block: kernels differ with the shape
             padded[: len(part)] = part
-            with torch.no_grad():
+            with torch.no_grad(), one_thread():
                 outputs = self.engine(torch.from_numpy(padded).to(self.device))
             yield outputs, len(part)

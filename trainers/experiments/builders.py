@@ -84,7 +84,7 @@ def rules_of(config: Config) -> Rules:
 
 
 def device_of(config: Config) -> str:
-    """The device that is meant: "auto" takes a GPU where there is one.
+    """The device that is meant: "auto" takes a GPU where whoever computes can see one.
 
     Raises:
         ConfigError: if the wanted GPU is not there.
@@ -93,7 +93,8 @@ def device_of(config: Config) -> str:
 
     wanted = config.compute.device
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        seen = config.compute.workers == 0 or config.compute.gpus_per_worker > 0  # by those who would compute on it
+        return "cuda" if seen and torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"compute.device should be a device of this machine but is {wanted!r}. Use cpu or auto.")
     return wanted

@@ -78,8 +78,8 @@ def _itself(trainer: Trainer) -> Trainer:
 
 
 FEW = {  # where a gradient costs many passes, fewer rows can follow it for longer
-    "rtrl": {"learning_rates": (0.03,), "restarts": 2},
-    "hybrid": {"learning_rates": (0.03,), "restarts": 4},
+    "rtrl": {"learning_rates": (0.1, 0.03), "restarts": 1, "check": 5, "patience": 10},
+    "hybrid": {"learning_rates": (0.1, 0.03), "restarts": 2, "check": 5, "patience": 20},
 }
 SMALL = {"population": 20, "elites": 2}  # each chromosome costs many passes, so there are fewer
 

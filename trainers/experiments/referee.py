@@ -18,7 +18,7 @@ from evo_rnn.network import Model
 from evo_rnn.progress import Progress, State
 from evo_rnn.shapes import Array, Genes
 from evo_rnn.tasks.task import Task
-from trainers.experiments.stopping import Criterion, Standing, first_reason
+from trainers.experiments.stopping import Criterion, Standing, first_met
 
 PATIENT = 1024  # offered chromosomes that wait at most for the next point of the curves before they are judged
 
@@ -62,7 +62,7 @@ class Referee:
         tolerance: float = 0.1,
         device: str = "cpu",
     ) -> None:
-        self._criteria, self._grid = criteria, grid
+        self._criteria, self._grid = criteria, max(grid, 1.0) if grid else 0.0
         splits = {"train": task.train, "validation": task.validation}
         self._evaluators = {name: LocalEvaluator(model, data, task.loss, device) for name, data in splits.items()}
         self._tolerance = np.zeros(1) if LOSSES[task.loss].classes else tolerances(task.train, tolerance)
@@ -86,12 +86,18 @@ class Referee:
             round(k * self._grid) if self._grid else round(progress.passes) for k in range(self._drawn + 1, due + 1)
         ]
         self._drawn = max(due, self._drawn)
-        return self._points(points), first_reason(self._criteria, self._standing(progress.candidates[:1]))
+        leader = progress.candidates[:1]
+        reason, goal = first_met(self._criteria, self._standing(leader))
+        if goal:  # the network that met it is what was asked for, whatever another one does on the validation split
+            self.champion, self._pending = leader.copy(), []
+            self._losses["validation"] = float(self._evaluators["validation"](leader)[0])
+        return self._points(points), reason
 
     def settle(self) -> list[Row]:
-        """Judge whatever is still waiting, when the run ends; the last point of the curves."""
+        """Judge whatever is still waiting, when the run ends; the last point of the curves, if it is not there yet."""
         self._select()
-        return self._points([int(np.ceil(self._last.passes))])
+        end = int(np.ceil(self._last.passes))
+        return self._points([end] if self._grid and end > round(self._drawn * self._grid) else [])
 
     def spent(self) -> dict[str, float]:
         """Steps, passes and CPU seconds so far, and how many steps were broken networks only."""

@@ -43,6 +43,11 @@ class Criterion(Protocol):
         ...
 
 
+def is_goal(criterion: Criterion) -> bool:
+    """Whether the criterion is met by one network on the training data, which then is the champion."""
+    return isinstance(criterion, Learned | MinimumLoss) and criterion.on == "train"
+
+
 @dataclass(frozen=True)
 class Learned:
     """Stop when `percent` of the counted steps are within the tolerance (classes: right)."""
@@ -127,6 +132,9 @@ class Stagnation:
         return f"no better {self.on} loss for {self.count} generations" if now.quiet(self.on) >= self.count else ""
 
 
-def first_reason(criteria: Sequence[Criterion], now: Standing) -> str:
-    """The reason of the first criterion that is met, in their order; empty if none is."""
-    return next(filter(None, (criterion.reason(now) for criterion in criteria)), "")
+def first_met(criteria: Sequence[Criterion], now: Standing) -> tuple[str, bool]:
+    """The reason of the first criterion that is met, in their order, and whether it is a goal; empty if none is."""
+    for criterion in criteria:
+        if reason := criterion.reason(now):
+            return reason, is_goal(criterion)
+    return "", False

@@ -94,9 +94,9 @@ def slices(
 def advance(cache: WorkerCache, trainer: Trainer, seed: int, state: State, seconds: float) -> Slice:
     """The next slice of a trial, in a worker whose context has the model, the task and the rules."""
     values = cache.values
-    return next(
-        slices(trainer, build(values["model"]), values["task"], values["rules"], seed, state=state, seconds=seconds)
-    )
+    compute = Compute(device=values["rules"].device)
+    model, task, rules = build(values["model"]), values["task"], values["rules"]
+    return next(slices(trainer, model, task, rules, seed, state=state, compute=compute, seconds=seconds))
 
 
 def _last(referee: Referee, model: Model, task: Task, rules: Rules, rows: list[Row], reason: str) -> Slice:

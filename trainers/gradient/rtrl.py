@@ -47,7 +47,7 @@ class RTRL:
             with torch.enable_grad():
                 here = s.repeat_interleave(count, dim=0).requires_grad_()
                 after = cell.step(weights, now.repeat_interleave(count, dim=0), here)
-                d, *i = torch.autograd.grad(after, (here, *weights.values()), basis)
+                d, *i = torch.autograd.grad(after, (here, *weights.values()), basis, materialize_grads=True)
             s = after.detach()[::count]
             immediate = layout.pack(dict(zip(weights, i, strict=True))).view_as(influence)
             influence = torch.baddbmm(immediate, d.view(len(rows), count, count), influence)  # J_t = D_t J_{t-1} + I_t

@@ -9,6 +9,7 @@ from evo_rnn.errors import ConfigError
 from evo_rnn.fitness import Batch, Loss
 from evo_rnn.network import Network
 from evo_rnn.shapes import check_shape
+from evo_rnn.threads import one_thread
 from trainers.gradient.estimator import Estimator, multiply_adds
 
 
@@ -31,7 +32,14 @@ def slope(estimator: Estimator, network: Network, genes: Tensor, data: Batch, lo
     block = estimator.block(network.cell, steps)
     if block < steps and not loss.causal:
         raise ConfigError(f"{loss.name} needs whole sequences of {steps} steps but the block has {block}. Use bptt.")
-    theta = genes.detach().clone().requires_grad_()
+    with one_thread():
+        return _swept(estimator, network, genes, data, loss, block)
+
+
+def _swept(
+    estimator: Estimator, network: Network, genes: Tensor, data: Batch, loss: Loss, block: int
+) -> tuple[Tensor, Tensor]:
+    theta, steps = genes.detach().clone().requires_grad_(), data.inputs.shape[1]
     recurrent = cell_genes(network)
     total = genes.new_zeros(len(genes))
     memory = estimator.begin(network.cell, theta[:, :recurrent], len(data.inputs))
