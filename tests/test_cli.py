@@ -321,7 +321,7 @@ def test_options_and_overrides_reach_the_config(house: Path, monkeypatch: pytest
     found = resolved("compare", "sunspots", "--methods", "ga,rtrl", "--seeds", "3", "methods.ga.population=7")
     assert (found["seeds"], list(found["methods"])) == (3, ["ga", "rtrl"])
     assert found["methods"]["ga"]["population"] == 7
-    assert found["methods"]["rtrl"]["learning_rates"] == [0.03], "the settings of the named experiment are kept"
+    assert found["methods"]["rtrl"]["learning_rates"] == [0.1, 0.03], "the method's own defaults"
     found = resolved("run", "sunspots", "--method", "rtrl", "method.restarts=2", "model.hidden=9")
     assert found["method"]["learning_rates"] == [0.03]
     assert (found["method"]["restarts"], found["model"]["hidden"]) == (2, 9)
@@ -575,8 +575,7 @@ def test_signals_end_the_runs_as_killed_at_once_and_the_next_command_those_of_a_
 @pytest.mark.ray
 def test_a_signal_leaves_no_ray_process_behind(start: Callable[..., Started]) -> None:
     started = start(*ENDLESS, "--workers", "2")
-    wait_until(lambda: len(statuses(started.place)) >= 2)  # a worker has sent something
-    assert len(started.kin()) > 3
+    wait_until(lambda: len(started.kin()) > 4)  # Ray and its workers are up
     _stop_and_check(started, signal.SIGTERM, 143, "stopped by")
 
 

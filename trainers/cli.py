@@ -118,9 +118,9 @@ def predict(
     out: Annotated[str, typer.Option("-o", "--out", help="The CSV file to write; - is standard output.")] = "-",
 ) -> None:
     """Predict with the champion of a run."""
-    from trainers.commands import foretell
+    from trainers.commands import predict
 
-    foretell.predict(name, data, out)
+    predict.predict(name, data, out)
 
 
 @app.command()

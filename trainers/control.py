@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,19 +67,27 @@ class TorchControl:
             yield Progress(step, 3.0 * step, seconds, best, genes, clean, lambda: _state(twin, optimizer, loop))  # noqa: B023
 
 
+def twinless(model: Model) -> str:
+    """Why torch.nn has no network like this one; empty if it has."""
+    cell = model.cell if isinstance(model, Network) else None
+    plain = getattr(cell, "reset", "after") == "after" and not getattr(cell, "peepholes", False)
+    if isinstance(model, Network) and type(cell) in TWINS and plain and model.readout.leaves():
+        return ""
+    return f"torch.nn has no twin of {cell or model}"
+
+
+TWINS: dict[type, Callable[..., nn.RNNBase]] = {Elman: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
+
+
 class _Twin(nn.Module):
     """The same network in torch.nn, with torch's own initial weights."""
 
     def __init__(self, model: Model, seed: int) -> None:
         super().__init__()
-        kinds = {Elman: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
-        kind = kinds.get(type(model.cell)) if isinstance(model, Network) else None
-        if not isinstance(model, Network) or kind is None or len(model.readout.leaves()) == 0:
-            raise ConfigError(
-                f"torch.nn has no twin of {model}. Leave the method torch out, or use elman, lstm or gru."
-            )
-        if getattr(model.cell, "peepholes", False) or getattr(model.cell, "reset", "after") != "after":
-            raise ConfigError(f"torch.nn has no twin of {model.cell}. Leave the method torch out.")
+        if why := twinless(model):
+            raise ConfigError(f"{why}. Leave the method torch out, or use elman, lstm or gru.")
+        assert isinstance(model, Network)  # noqa: S101 (for the type checker: `twinless` has looked)
+        kind = TWINS[type(model.cell)]
         self.model = model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, "torch control").integers(2**31)))

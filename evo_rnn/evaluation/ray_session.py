@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import importlib
 import logging
 import os
@@ -17,6 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,8 @@ class _Session:
     users: int = 1
 
 
+_FRESH = 60.0  # seconds that a directory may be without its lock, while it is being made
+_held: list[int] = []  # the lock of our directory
 _ours: list[_Session] = []  # empty, or the one session
 
 
@@ -147,18 +151,41 @@ def _leave() -> None:
         steps.callback(_refresh_token)
         steps.callback(_unset, session.variables)
         if session.directory != Path():
+            steps.callback(_let_go)
             steps.callback(shutil.rmtree, session.directory, ignore_errors=True)
             steps.callback(_reap, _processes_of(session.directory))
         steps.callback(ray.shutdown)
 
 
+def _let_go() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
 def _private_directory() -> Path:
     for base in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 -- mkdtemp makes an unguessable directory of mode 0700
         if len(base) + len("/evo-ray-12345678/r") <= _LONGEST_DIRECTORY and os.access(base, os.W_OK):
-            return Path(tempfile.mkdtemp(prefix="evo-ray-", dir=base))
+            _sweep(Path(base))
+            directory = Path(tempfile.mkdtemp(prefix="evo-ray-", dir=base))
+            _held.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+            fcntl.flock(_held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends, however it ends
+            return directory
     raise ConfigError(
         f"Ray needs a writable temporary directory with a short name, got {tempfile.gettempdir()}: set TMPDIR=/tmp"
     )
+
+
+def _sweep(base: Path) -> None:
+    """Remove the directories of sessions whose driver was killed: nobody holds their lock."""
+    for left in base.glob("evo-ray-*"):
+        with contextlib.suppress(OSError):
+            fd = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(fd).st_uid == os.getuid() and time.time() - os.fstat(fd).st_mtime > _FRESH:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(fd)
 
 
 def _set_defaults() -> dict[str, str]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from evo_rnn.shapes import Array
 
 logger = logging.getLogger("evo_rnn.tracking")
+AWAY = 3.0  # seconds that are waited for a store that does not answer
 
 
 class MlflowTracker:
@@ -156,7 +157,7 @@ class MlflowTracker:
             self.finish(run, "KILLED")
         self._closed = True
         atexit.unregister(self.close)
-        sent = self._courier.drain(timeout)
+        sent = self._courier.drain(self._patience(timeout))
         self._courier.stop()
         if not sent:
             logger.warning(
@@ -185,7 +186,7 @@ class MlflowTracker:
         """
         from mlflow.exceptions import MlflowException
 
-        if not self._courier.drain(timeout):
+        if not self._courier.drain(self._patience(timeout)):
             logger.warning("tracking: %s does not answer; this was left out.", public(self.uri))
             return False
         try:
@@ -194,6 +195,10 @@ class MlflowTracker:
             logger.warning("tracking: %s did not take this: %s", public(self.uri), brief(error))
             return False
         return True
+
+    def _patience(self, timeout: float) -> float:
+        """How long to wait: not long for a store that has not answered lately."""
+        return min(timeout, AWAY) if self._courier.error else timeout
 
     def _put(self, kind: str, run: str, **values: object) -> None:
         self._dropped[run]  # an unknown run raises here

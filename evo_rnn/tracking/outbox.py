@@ -155,6 +155,7 @@ def _parse(line: bytes) -> Record:
 def replace_text(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old text or the new, never a part."""
     new = path.with_name(path.name + ".new")
+    new.touch(mode=0o600)  # it may hold a password
     new.write_text(text, encoding="utf-8")
     new.replace(path)
 

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ EXPERIMENT_TAGS = {
     "mlflow.experiment.primaryMetric.name": "final/test_loss",
     "mlflow.experiment.primaryMetric.greaterIsBetter": "False",
 }
+ROOM = 32 * 2**20  # bytes that a new database and its first runs need
 REFUSED = {"PERMISSION_DENIED", "UNAUTHENTICATED"}
 
 
@@ -107,6 +109,8 @@ def open_client(uri: str) -> MlflowClient:
     for name in ("mlflow", "alembic"):  # now, because the import itself sets levels
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
     with _one_at_a_time(path.parent) if path.name else contextlib.nullcontext():
+        if path.name and not path.exists():
+            _make(path)
         try:
             client = MlflowClient(tracking_uri=uri)
             if not is_remote(uri):
@@ -175,6 +179,26 @@ def _check_file(path: Path) -> None:
             start = file.read(16)
         if start and start != b"SQLite format 3\0":
             raise ConfigError(f"the tracking store should be an SQLite database, but {path} is another file. {cure}")
+    elif shutil.disk_usage(path.parent).free < ROOM:
+        raise DiskError(f"the tracking store {path} needs {ROOM >> 20} MiB of free space. Make room and try again.")
+
+
+def _make(path: Path) -> None:
+    """Make the database whole or not at all: a half-made schema could be neither used nor mended."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)
+        new.replace(path)
+    except (MlflowException, OSError) as error:
+        raise DiskError(
+            f"the tracking store {path} could not be made: {brief(error)}. Make room and try again."
+        ) from error
+    finally:
+        for left in path.parent.glob(f"{new.name}*"):
+            left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

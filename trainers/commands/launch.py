@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainers.commands.request import Request
 
@@ -66,6 +66,31 @@ def planned(request: Request) -> Plan:
         raise ConfigError(f"{shown(request.source)}: {error}") from None
 
 
+def entrants(config: Config, model: Model) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The methods of a comparison by label, and what to say about them.
+
+    Random search is always among them, and the control only where torch.nn has such a network.
+    """
+    from trainers.control import twinless
+    from trainers.experiments.config import settings_for
+
+    methods = dict(config.methods or {config.method["name"]: config.method})
+    why = twinless(model)
+    without = [label for label, method in methods.items() if why and method["name"] == "torch"]
+    kept = {label: method for label, method in methods.items() if label not in without}
+    if all(method["name"] != "random" for method in kept.values()):
+        kept["random"] = settings_for("random")
+    return kept, [f"{label} is left out: {why}." for label in without]
+
+
+def asked_params(config: Config) -> dict[str, object]:
+    """Settings of the task, of stopping and of computing as params, where they differ from the usual ones."""
+    task = {f"task.{key}": value for key, value in config.task.items() if key != "name"}
+    changed = config.model_dump(include={"stop", "compute"}, exclude_defaults=True)
+    rest = {f"{part}.{key}": value for part, values in changed.items() for key, value in values.items()}
+    return task | rest
+
+
 @contextmanager
 def tracked(config: Config, name: str) -> Iterator[MlflowTracker]:
     """The tracker of a command; every orderly and disorderly end closes it, and then a second signal must wait."""
@@ -100,9 +125,11 @@ def dry_run(request: Request, *, many: bool) -> None:
 def config_text(config: Config, *, many: bool) -> str:
     """The resolved config as YAML, without what has no meaning in it; it resolves to itself."""
     from evo_rnn.safe_yaml import dump_yaml
+    from evo_rnn.tracking.store import public
     from trainers.experiments.builders import OPTIONS
 
     whole = config.model_dump(mode="json")
+    whole["tracking"]["uri"] = public(config.tracking.uri)  # without a password
     strange = {name for names in OPTIONS.values() for name in names} - set(OPTIONS.get(config.model.cell, ()))
     whole["model"] = {key: value for key, value in whole["model"].items() if key not in strange}
     for key in ("method", "seeds") if not many else ("method",) if config.methods else ("methods",):
@@ -125,16 +152,30 @@ def compare(request: Request, *, as_json: bool) -> None:
     from trainers.experiments.report import full_verdict, table
 
     config, task, screen = plan.config, plan.task, console(as_json)
-    methods = config.methods or {config.method["name"]: config.method}
+    methods, notes = entrants(config, plan.model)
     trainers = {label: trainer_of(method, task) for label, method in methods.items()}
     families = {label: METHODS[method["name"]].family for label, method in methods.items()}
     seeds, budget = range(config.seed, config.seed + config.seeds), config.budget.passes
     compute = compute_of(config, len(trainers) * len(seeds))
     who = f"{', '.join(trainers)}; {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
     _introduce(screen, plan, who, f"{budget:,.0f} passes a run", compute.workers)
+    for each in notes:
+        say(screen, each)
     with tracked(config, task.name) as tracker:
         text = config_text(config, many=True)
-        book = Book(request.source, trainers, plan.model, task, families, seeds, budget, tracker, text, plan.columns)
+        book = Book(
+            request.source,
+            trainers,
+            plan.model,
+            task,
+            families,
+            seeds,
+            budget,
+            tracker,
+            text,
+            plan.columns,
+            asked_params(config),
+        )
         with Board(screen, trainers, len(seeds), budget).shown() as board:
             for event in race(trainers, plan.model, task, plan.rules, seeds, compute=compute):
                 book.write(event)
@@ -154,8 +195,11 @@ def compare(request: Request, *, as_json: bool) -> None:
 def run(request: Request, *, as_json: bool) -> None:
     """Train once and print what came of it."""
     plan = planned(request)
+    from evo_rnn.errors import ConfigError
+    from evo_rnn.local_file import shown
     from trainers.commands.terminal import Board, console, say
     from trainers.commands.view import say_result
+    from trainers.control import twinless
     from trainers.experiments.book import RunPage, model_params, plain, settings_of, short_name
     from trainers.experiments.builders import compute_of, trainer_of
     from trainers.experiments.methods import METHODS
@@ -166,14 +210,17 @@ def run(request: Request, *, as_json: bool) -> None:
     config, task, model, screen = plan.config, plan.task, plan.model, console(as_json)
     name, seed, budget = config.method["name"], config.seed, config.budget.passes
     trainer = trainer_of(config.method, task)
+    if name == "torch" and (why := twinless(model)):
+        raise ConfigError(f"{shown(request.source)}: method torch: {why}. Choose another method or cell.")
     compute = compute_of(config, 0)  # "auto" is none: a generation must be long to be worth sending
     _introduce(screen, plan, f"{name}; seed {seed}", f"{budget:,.0f} passes", compute.workers)
     with tracked(config, task.name) as tracker:
         params = {"method": name, "seed": seed, "task": task.name, "budget.passes": budget}
-        params |= {**model_params(model), **settings_of(trainer, name)}
+        params |= {**model_params(model), **settings_of(trainer, name), **asked_params(config)}
         tags = {"evo.method": name, "evo.family": METHODS[name].family, "evo.seed": str(seed)}
         title = f"{name} - {short_name(model)} - seed {seed}"
         page = RunPage(tracker, title, model, task, params, tags, columns=plan.columns)
+        page.keep("config.yaml", config_text(config, many=False))
         with Board(screen, [name], 1, budget).shown() as board:
             for piece in slices(trainer, model, task, plan.rules, seed, compute=compute):
                 page.write(piece)

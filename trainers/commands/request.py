@@ -85,7 +85,7 @@ class Request:
                 )
             return copy.deepcopy(NAMED[self.source]) if self.source in NAMED else load_yaml(self.source)
         if self.target or suffix in TABLES or Path(self.source).is_file():
-            return {"task": self._table(), "methods": list(EVERY), "model": {"hidden": 8}}
+            return {"task": self._table(), "methods": list(EVERY), "model": {"hidden": 8}, "budget": {"passes": 8_000}}
         raise ConfigError(
             f"CONFIG should be one of {', '.join(NAMED)}, or a .yaml, .csv or .parquet file, but is "
             f"{quoted(self.source)}.{_near(self.source, NAMED)}"

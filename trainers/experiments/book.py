@@ -12,9 +12,11 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 
 from evo_rnn.baselines import baselines
 from evo_rnn.champion import save
@@ -74,6 +76,12 @@ class RunPage:
         if piece.reason:
             self._finish(piece)
 
+    def keep(self, name: str, text: str) -> None:
+        """Keep a small text beside the run."""
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+            self.tracker.artifact(self.run, Path(folder) / name)
+
     def _finish(self, piece: Slice) -> None:
         beside = {name: losses["test"] for name, losses in _baselines(self.task).items()}
         self.champion = np.array(piece.champion)  # what comes from a worker is read-only
@@ -107,6 +115,7 @@ class Book:
         tracker: where to write.
         config: the config as YAML, kept beside the results.
         columns: of the user's table, where there is one.
+        more: further params of every run.
     """
 
     def __init__(
@@ -121,10 +130,11 @@ class Book:
         tracker: Tracker,
         config: str = "",
         columns: Columns = NO_COLUMNS,
+        more: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self.name, self.trainers, self.model, self.task = name, trainers, model, task
         self.families, self.seeds, self.budget = families, seeds, budget
-        self.tracker, self.config, self.columns = tracker, config, columns
+        self.tracker, self.config, self.columns, self.more = tracker, config, columns, more
         title = f"compare {task.name} - {', '.join(trainers)} - {len(seeds)} seeds"
         tags = {"evo.kind": "comparison", **TABLE_TAGS, **provenance()}
         self.run = tracker.start(title, params=self._shared(), tags=tags)
@@ -166,7 +176,7 @@ class Book:
         return RunPage(self.tracker, name, self.model, self.task, params, tags, self.run, self.columns)
 
     def _shared(self) -> dict[str, object]:
-        return {"task": self.task.name, "budget.passes": self.budget, **model_params(self.model)}
+        return {"task": self.task.name, "budget.passes": self.budget, **model_params(self.model), **self.more}
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 (any result)
@@ -218,17 +228,19 @@ def provenance() -> dict[str, str]:
     found = {f"evo.version.{name}": version(name) for name in PACKAGES}
     found |= {"evo.version.evo_rnn": version("evo-rnn"), "evo.version.python": platform.python_version()}
     found["evo.machine"] = f"{platform.system()} {platform.machine()}"
-    here = Path(__file__).resolve().parent
+    return found | {"evo.cpu": torch.backends.cpu.get_cpu_capability(), "evo.git": _commit()}
+
+
+def _commit() -> str:
+    """The commit of our own checkout, marked if it was changed since; empty where we run from an installed package."""
+    home = Path(__file__).resolve().parents[2]
+    if not ((home / ".git").exists() and (home / "pyproject.toml").exists()):
+        return ""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        shown = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
+        shown = subprocess.run(  # noqa: S603
+            command, cwd=home, capture_output=True, text=True, timeout=5, check=True
         )
-        found["evo.git"] = shown.stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        found["evo.git"] = "unknown"
-    return found
+        return ""
+    return shown.stdout.strip()

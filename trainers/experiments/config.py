@@ -99,7 +99,7 @@ class Config(Section):
     budget: BudgetConfig = BudgetConfig()
     stop: StopConfig = StopConfig()
     seed: Whole = Field(0, ge=0, lt=2**63)
-    seeds: Whole = Field(5, ge=1, le=10_000)
+    seeds: Whole = Field(10, ge=1, le=10_000)
     compute: ComputeConfig = ComputeConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -139,6 +139,13 @@ def resolve(raw: Mapping[str, Any], source: str = "config") -> Config:
         for label, given in config.methods.items()
     }
     return config.model_copy(update={"method": method, "methods": methods, "task": _task(config.task, source)})
+
+
+def settings_for(name: str) -> dict[str, Any]:
+    """The checked defaults of the method called `name`."""
+    from trainers.experiments.methods import METHODS
+
+    return _method({"name": name}, "method", METHODS, "defaults")
 
 
 def compute_section(raw: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -12,14 +12,12 @@ NAMED: dict[str, dict[str, Any]] = {
         "model": {"cell": "elman", "hidden": 5},
         "methods": {name: {} for name in EVERY},
         "budget": {"passes": 8_000},
-        "seeds": 10,
     },
     "mackey_glass": {
         "task": "mackey_glass",
         "model": {"cell": "elman", "hidden": 8},
         "methods": {name: {} for name in ("ga", "memetic", "evolino", "bptt", "torch", "random")},
         "budget": {"passes": 5_000},
-        "seeds": 3,
     },
     "delayed_xor": {
         "task": "delayed_xor",
@@ -32,13 +30,11 @@ NAMED: dict[str, dict[str, Any]] = {
         "model": {"cell": "indrnn", "hidden": 8},
         "methods": {name: {} for name in ("ga", "memetic", "bptt", "random")},
         "budget": {"passes": 5_000},
-        "seeds": 3,
     },
     "temporal_order": {
         "task": {"name": "temporal_order", "length": 40},
         "model": {"cell": "lstm", "hidden": 4},
         "methods": {name: {} for name in ("ga", "memetic", "bptt", "torch", "random")},
         "budget": {"passes": 5_000},
-        "seeds": 3,
     },
 }

@@ -15,6 +15,7 @@ from evo_rnn.tasks.task import Task
 from trainers.experiments.trial import Rules, Slice
 
 ADVANCE = "trainers.experiments.trial:advance"
+BEGUN = Slice([], {})  # the first event of every trial has no points: it says when the trial was sent
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def _advance(
         running[pool.submit(ADVANCE, trainers[method], seed, state, seconds)] = method, seed
 
     for _ in range(min(workers, len(waiting))):
+        yield Event(*waiting[0], BEGUN)
         send(*waiting.popleft())
     while running:
         ticket, piece = pool.next()
@@ -71,5 +73,7 @@ def _advance(
         if not piece.reason:
             send(method, seed, piece.state)  # before the event is looked at, so that no worker waits
         elif waiting:
-            send(*waiting.popleft())
+            upcoming = waiting.popleft()
+            send(*upcoming)
+            yield Event(*upcoming, BEGUN)
         yield Event(method, seed, piece)
