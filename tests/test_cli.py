@@ -323,7 +323,7 @@ def test_options_and_overrides_reach_the_config(house: Path, monkeypatch: pytest
     assert found["methods"]["ga"]["population"] == 7
     assert found["methods"]["rtrl"]["learning_rates"] == [0.1, 0.03], "the method's own defaults"
     found = resolved("run", "sunspots", "--method", "rtrl", "method.restarts=2", "model.hidden=9")
-    assert found["method"]["learning_rates"] == [0.03]
+    assert found["method"]["learning_rates"] == [0.1, 0.03]
     assert (found["method"]["restarts"], found["model"]["hidden"]) == (2, 9)
     found = resolved("run", "data.csv", "--target", "y", "--inputs", "a,b", "--horizon", "3", "--workers", "0")
     task = found["task"]
