@@ -21,7 +21,7 @@ BLOCK = 2**18  # genes bred at a time: a megabyte; part of what a seed means, as
 
 @dataclass(frozen=True)
 class GeneticAlgorithm:
-    """Generations of elites and children.
+    """Elites stay; children of selected parents are mutated.
 
     Args:
         population: P, chromosomes in a generation.

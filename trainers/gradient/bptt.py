@@ -16,7 +16,7 @@ from trainers.gradient.estimator import Memory, unrolled
 
 @dataclass(frozen=True)
 class BPTT:
-    """The whole sequence is one block; memory grows with its length."""
+    """Exact; the whole sequence is one block, so memory grows with its length."""
 
     exact = True
 

@@ -20,7 +20,7 @@ from trainers.gradient.rtrl import RTRL
 
 @dataclass(frozen=True)
 class Hybrid:
-    """Exact for every block length.
+    """Exact for every block length: BPTT inside blocks, RTRL between them.
 
     Args:
         horizon: steps a block; 0 takes the number of state columns, but no fewer than 16.

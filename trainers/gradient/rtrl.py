@@ -19,7 +19,7 @@ HANDED_OVER = 16
 
 @dataclass(frozen=True)
 class RTRL:
-    """The influence matrix is carried at every step; memory does not grow with the sequence."""
+    """Exact; the influence matrix is carried at every step, so memory does not grow with the sequence."""
 
     exact = True
 
