@@ -20,7 +20,7 @@ def unit(mothers: Genes, fathers: Genes, generator: np.random.Generator, *, unit
     """Each unit from either parent, by a fair coin: all genes of a unit move together.
 
     A unit's incoming weights, bias and readout only make sense together; to mix them makes children worse than both
-    parents (the competing conventions of Montana and Davis 1989, Training feedforward neural networks using GAs).
+    parents (node crossover: Montana and Davis 1989, Training feedforward neural networks using genetic algorithms).
 
     Args:
         mothers: (N, D).
