@@ -41,3 +41,13 @@ def test_the_control_is_left_out_where_torch_has_no_twin_and_random_search_is_al
     assert list(methods) == ["ga", "random"]
     assert notes == ["torch is left out: torch.nn has no twin of IndRNN(inputs=1, hidden=5, activation='relu')."]
     assert METHODS["random"].family == "evolution"
+
+
+@pytest.mark.parametrize("label", ["ga", "memetic", "evolino"])
+def test_evolution_beats_the_lagged_regression_on_the_sunspots_of_training_and_validation(label: str) -> None:
+    """A check of sanity: the classical AR(12) has 0.132 and 0.130 there."""
+    config = resolve(NAMED["sunspots"], "sunspots")
+    task = task_of(config)
+    *_, last = slices(trainer_of(config.methods[label], task), model_of(config, task), task, rules_of(config), 0)
+    assert last.result["train_loss"] < 0.132
+    assert last.result["validation_loss"] < 0.130

@@ -11,7 +11,7 @@ NAMED: dict[str, dict[str, Any]] = {
         "task": "sunspots",
         "model": {"cell": "elman", "hidden": 5},
         "methods": {name: {} for name in EVERY},
-        "budget": {"passes": 8_000},
+        "budget": {"passes": 6_000},
     },
     "mackey_glass": {
         "task": "mackey_glass",
