@@ -203,6 +203,8 @@ def _set_defaults() -> dict[str, str]:
         wanted["RAY_AUTH_TOKEN"] = _TOKEN
     missing = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(missing)
+    if "PYTHONBREAKPOINT" not in os.environ:  # Ray sets it when it starts, and leaves it
+        missing["PYTHONBREAKPOINT"] = "ray.util.rpdb._driver_set_trace"
     return missing
 
 
@@ -222,17 +224,32 @@ def _refresh_token() -> None:
 
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Put back the signal handlers that Ray replaces when it starts."""
+    """Keep the signal handlers, which Ray would replace, and hold signals back until Ray has started.
+
+    An exception raised by a handler while Ray forks its processes is lost in Python's own fork hooks, and the signal
+    with it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    import ray
+
+    came: list[int] = []
+    caught = (int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGHUP))
+    known = {number: signal.getsignal(number) for number in caught}
+    handlers = {number: each for number, each in known.items() if each not in (None, signal.SIG_IGN)}
+    ray_sets = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
+    for number in handlers:
+        signal.signal(number, lambda each, _: came.append(each))
     try:
         yield
     finally:
+        ray._private.utils.set_sigterm_handler = ray_sets
         for number, handler in handlers.items():
-            if handler is not None:  # None: installed by other than Python, cannot be put back
-                signal.signal(number, handler)
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager
