@@ -37,7 +37,10 @@ def build(description: Any) -> Any:  # noqa: ANN401
         settings = {name: build(value) for name, value in description.items() if name != "kind"}
         kind = description.get("kind")
         if kind not in KINDS:
-            raise ConfigError(f"kind should be one of {sorted(KINDS)} but is {kind!r}.")
+            raise ConfigError(
+                f"kind should be one of {sorted(KINDS)} but is {kind!r}. Add a class of your own to "
+                "evo_rnn.description.KINDS before it is used."
+            )
         try:
             return KINDS[kind](**settings)
         except (TypeError, ValueError) as error:

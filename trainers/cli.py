@@ -29,7 +29,7 @@ Source = Annotated[
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example model.hidden=8.")]
 Target = Annotated[str, typer.Option(help="Column(s) of the data file to predict, separated by commas.")]
 Inputs = Annotated[str, typer.Option(help="Column(s) to predict from; by default the targets.")]
-Horizon = Annotated[int, typer.Option(min=0, help="How many rows ahead.", show_default="1")]
+Horizon = Annotated[int | None, typer.Option(min=1, help="How many rows ahead.", show_default="1")]
 Workers = Annotated[int, typer.Option(min=-1, help="Worker processes; 0 works without Ray.", show_default="auto")]
 RayFile = Annotated[str, typer.Option("--ray", metavar="FILE", help="For example ray_configs/laptop.yaml.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and stop.")]
@@ -43,7 +43,7 @@ def run(
     method: Annotated[str, typer.Option(help="See: evo-rnn list methods.")] = "",
     target: Target = "",
     inputs: Inputs = "",
-    horizon: Horizon = 0,
+    horizon: Horizon = None,
     workers: Workers = -1,
     ray: RayFile = "",
     dry_run: DryRun = False,
@@ -53,7 +53,7 @@ def run(
     from trainers.commands import launch
     from trainers.commands.request import Request
 
-    request = Request(source, overrides or (), target, inputs, horizon, method, workers=workers, ray=ray)
+    request = Request(source, overrides or (), target, inputs, horizon or 0, method, workers=workers, ray=ray)
     if dry_run:
         launch.dry_run(request, many=False)
     else:
@@ -65,10 +65,12 @@ def compare(
     source: Source,
     overrides: Overrides = None,
     methods: Annotated[str, typer.Option(help="Separated by commas. See: evo-rnn list methods.")] = "",
-    seeds: Annotated[int, typer.Option(min=0, help="How many runs each method has.", show_default="config")] = 0,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many runs each method has.", show_default="config")
+    ] = None,
     target: Target = "",
     inputs: Inputs = "",
-    horizon: Horizon = 0,
+    horizon: Horizon = None,
     workers: Workers = -1,
     ray: RayFile = "",
     dry_run: DryRun = False,
@@ -79,7 +81,15 @@ def compare(
     from trainers.commands.request import Request
 
     request = Request(
-        source, overrides or (), target, inputs, horizon, methods=methods, seeds=seeds, workers=workers, ray=ray
+        source,
+        overrides or (),
+        target,
+        inputs,
+        horizon or 0,
+        methods=methods,
+        seeds=seeds or 0,
+        workers=workers,
+        ray=ray,
     )
     if dry_run:
         launch.dry_run(request, many=True)

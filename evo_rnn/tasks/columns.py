@@ -22,7 +22,8 @@ _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?[\d. ]*,\d+([eE][+-]?\d+)?", re.ASCII)
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}.*|\d{1,2}:\d{2}(:\d{2}.*)?|\d{4}-\d{2}(-\d{2})?.*", re.ASCII)
 _NO_VALUE_CURE = (
-    "fill it in, drop the row, or allow gaps: missing=ffill (or zero_with_mask) for inputs, missing_targets=mask for "
+    "fill it in, drop the row, or allow gaps: task.missing=ffill (or zero_with_mask) for inputs, "
+    "task.missing_targets=mask for "
     "targets"
 )
 

@@ -25,6 +25,7 @@ from trainers.experiments.stopping import (
 )
 from trainers.experiments.trial import Rules
 
+FAR = 200_000.0  # passes between two points at most: a run without end must show something too
 POINTS = 60  # of every curve: enough to see its shape, few enough for a browser
 OPTIONS = {"lstm": ("peepholes",), "gru": ("reset",), "indrnn": ("activation",), "frnn": ("mask",)}
 
@@ -80,7 +81,7 @@ def rules_of(config: Config) -> Rules:
         (stop.wall_clock, WallClock(stop.wall_clock)),
     ]
     kept = tuple(criterion for asked, criterion in criteria if asked)
-    return Rules(kept, budget.passes / POINTS, stop.tolerance, device_of(config))
+    return Rules(kept, min(budget.passes / POINTS, FAR), stop.tolerance, device_of(config))
 
 
 def device_of(config: Config) -> str:
