@@ -105,7 +105,7 @@ def test_the_toolbox_holds_named_operators_and_takes_deaps_own() -> None:
         ({"crossover": "none"}, "crossover should be one of"),
         ({"mutation": ""}, "mutation should be one of"),
         ({"population": 0}, "population should be between 1 and inf but is 0"),
-        ({"elites": 101}, "elites should be between 0 and 100 but is 101"),
+        ({"elites": 101}, "elites should be between 0 and 99 but is 101"),
         ({"decay": 1.5}, "decay should be between 0 and 1 but is 1.5"),
         ({"step": float("nan")}, "step should be between 0 and 1000000.0 but is nan"),
     ],

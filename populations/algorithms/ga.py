@@ -59,7 +59,12 @@ class GeneticAlgorithm:
         for name, known in (("selection", SELECTIONS), ("crossover", CROSSOVERS), ("mutation", MUTATIONS)):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} should be one of {sorted(known)} but is {getattr(self, name)!r}.")
-        bounds = {"population": (1, np.inf), "elites": (0, self.population), "size": (1, np.inf), "pressure": (1, 2)}
+        bounds = {
+            "population": (1, np.inf),
+            "elites": (0, max(self.population - 1, 0)),
+            "size": (1, np.inf),
+            "pressure": (1, 2),
+        }
         shares = dict.fromkeys(("mating", "rate", "decay"), (0, 1))
         widths = dict.fromkeys(("alpha", "step", "least", "spread"), (0, 1e6))
         for name, (low, high) in (bounds | shares | widths).items():
