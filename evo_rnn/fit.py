@@ -46,6 +46,13 @@ class SolvedReadout:
     ridge: float = 1e-4
     loss: str = "mse"
 
+    def __post_init__(self) -> None:
+        if not LOSSES[self.loss].causal:
+            raise ConfigError(
+                f"A solved readout needs a loss with a target at every step but {self.loss} asks for a whole sequence. "
+                "Leave evolino out, or train with memetic or bptt."
+            )
+
     def __call__(self, model: Model, genes: Tensor, data: Batch) -> Tensor:
         """The same cell genes with the readout solved on the counted steps; a row whose states overflow is left alone."""
         network = _with_readout(model)

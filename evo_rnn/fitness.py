@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evo_rnn import ctc
 from evo_rnn.shapes import Array, Losses
 from evo_rnn.tasks.task import Sequences
 
@@ -45,15 +46,16 @@ class Loss:
 
     Args:
         name: key in `LOSSES`.
-        terms: (P, B, T, O) outputs and (B, T, O) targets to what each step adds, (P, B, T).
+        terms: (P, B, T, O) outputs and the data to what each step adds, (P, B, T).
         learned: which steps are right, (P, B, T) bool, given also the tolerance of each output (O,).
         classes: the targets are class numbers, the outputs one value a class.
-        causal: the loss of a step is known at that step, so online gradient rules can use it.
+        causal: what a step adds depends on that step alone, so online gradient rules can use it. Else a whole sequence
+            adds its loss at the last step that counts.
     """
 
     name: str
-    terms: Callable[[Tensor, Tensor], Tensor]
-    learned: Callable[[Tensor, Tensor, Tensor], Tensor]
+    terms: Callable[[Tensor, Batch], Tensor]
+    learned: Callable[[Tensor, Batch, Tensor], Tensor]
     classes: bool = False
     causal: bool = True
 
@@ -63,37 +65,48 @@ class Loss:
 
     def total(self, outputs: Tensor, data: Batch) -> Tensor:
         """The sum (P,) of the terms of the steps that count. Other steps cannot matter, not even as NaN."""
-        terms = self.terms(outputs, data.targets)
+        terms = self.terms(outputs, data)
         return torch.where(data.counts, terms, 0.0).sum(dim=(1, 2))
 
     def share(self, outputs: Tensor, data: Batch, tolerance: Tensor) -> Tensor:
         """The share (P,) of counted steps that are learned, 0 to 1."""
-        right = self.learned(outputs, data.targets, tolerance) & data.counts
+        right = self.learned(outputs, data, tolerance) & data.counts
         return right.sum(dim=(1, 2)) / data.counted
 
 
-def _squares(outputs: Tensor, targets: Tensor) -> Tensor:
-    squares = (outputs - targets).square()
+def _squares(outputs: Tensor, data: Batch) -> Tensor:
+    squares = (outputs - data.targets).square()
     return squares.mean(dim=3) if squares.shape[3] > 1 else squares[..., 0]  # a mean of one is slow
 
 
-def _close(outputs: Tensor, targets: Tensor, tolerance: Tensor) -> Tensor:
-    return ((outputs - targets).abs() <= tolerance).all(dim=3)
+def _close(outputs: Tensor, data: Batch, tolerance: Tensor) -> Tensor:
+    return ((outputs - data.targets).abs() <= tolerance).all(dim=3)
 
 
-def _surprise(outputs: Tensor, targets: Tensor) -> Tensor:
-    classes = targets[..., 0].long().expand(outputs.shape[:3])
+def _surprise(outputs: Tensor, data: Batch) -> Tensor:
+    classes = data.targets[..., 0].long().expand(outputs.shape[:3])
     return -torch.log_softmax(outputs, dim=3).gather(3, classes[..., None])[..., 0]
 
 
-def _exact(outputs: Tensor, targets: Tensor, tolerance: Tensor) -> Tensor:  # noqa: ARG001 (classes need none)
+def _exact(outputs: Tensor, data: Batch, tolerance: Tensor) -> Tensor:  # noqa: ARG001 (classes need none)
     finite = outputs.isfinite().all(dim=3)  # else the place of a NaN would be taken for the answer
-    return (outputs.argmax(dim=3) == targets[..., 0].long()) & finite
+    return (outputs.argmax(dim=3) == data.targets[..., 0].long()) & finite
+
+
+def _string_surprise(outputs: Tensor, data: Batch) -> Tensor:
+    steps = torch.arange(1, data.counts.shape[1] + 1, device=data.counts.device)
+    last = steps == data.counts.sum(dim=1, keepdim=True)
+    return torch.where(last, ctc.surprise(outputs, data.targets, data.counts)[..., None], 0.0)
+
+
+def _spelled(outputs: Tensor, data: Batch, tolerance: Tensor) -> Tensor:  # noqa: ARG001 (labels need none)
+    return ctc.right(outputs, data.targets, data.counts)[..., None].expand(outputs.shape[:3])
 
 
 LOSSES = {
     "mse": Loss("mse", _squares, _close),
     "cross_entropy": Loss("cross_entropy", _surprise, _exact, classes=True),
+    "ctc": Loss("ctc", _string_surprise, _spelled, classes=True, causal=False),  # nats a step; all steps right or none
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from types import MappingProxyType
 
 import numpy as np
@@ -40,10 +41,10 @@ class Leaf:
     high: float
     free: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def full(self) -> int:
         """Number of entries of the weight array."""
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
     @property
     def size(self) -> int:

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from evo_rnn.cells.cell import Cell, affine
+from evo_rnn.cells.cell import Cell, affine, linear, row
 from evo_rnn.cells.stack import Stack
 from evo_rnn.layout import Layout, Leaf, matrix, prefixed, under, units, vector
 from evo_rnn.shapes import Weights, check_shape
@@ -46,6 +46,31 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Logistic:
+    """y = f(V h + a) with the logistic function f: outputs between 0 and 1, as in Hochreiter and Schmidhuber 1997.
+
+    Args:
+        inputs: H.
+        outputs: O.
+        bias: whether there is an a.
+    """
+
+    inputs: int
+    outputs: int
+    bias: bool = True
+
+    def leaves(self) -> tuple[Leaf, ...]:
+        """V (O, H), and a (O,) if it is biased."""
+        weight, bias = Linear(self.inputs, self.outputs).leaves()
+        return (weight, bias) if self.bias else (weight,)
+
+    def __call__(self, weights: Weights, h: Tensor) -> Tensor:
+        """Outputs (P, N, O) from hidden values (P, N, H)."""
+        net = linear(weights["weight"], h)
+        return torch.sigmoid(net + row(weights["bias"]) if self.bias else net)
+
+
+@dataclass(frozen=True)
 class Identity:
     """y = h: the cell's outputs are the network's."""
 
@@ -77,7 +102,7 @@ class Network:
     """A cell (or a stack) and a readout."""
 
     cell: Cell
-    readout: Linear | Identity
+    readout: Linear | Logistic | Identity
 
     def __post_init__(self) -> None:
         if self.readout.inputs != self.cell.outputs:
@@ -115,6 +140,10 @@ class Network:
             s = self.cell.step(weights, x.expand(len(genes), *x.shape), s)
             steps.append(s)
         return torch.stack(steps, dim=2)
+
+    def recurrent(self, genes: Tensor) -> Tensor:
+        """The cell's genes of chromosomes (P, D). They come first; a readout that feeds nothing back has no influence."""
+        return genes[:, : sum(leaf.size for leaf in self.cell.leaves())]
 
     def read(self, genes: Tensor, states: Tensor) -> Tensor:
         """Outputs (P, B, T, O) from states (P, B, T, S)."""

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 
 import torch
 
+from evo_rnn.heap import steady_heap
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """One torch thread inside, as many as before after it."""
+    steady_heap()
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

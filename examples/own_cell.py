@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo_rnn.cells.cell import affine, zeros
+from evo_rnn.cells.cell import affine, row, zeros
 from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.network import network
 from evo_rnn.shapes import Weights
@@ -48,7 +48,7 @@ class Leaky:
 
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         """One tick of P networks over B sequences."""
-        driven = affine(weights["input"], x, weights["bias"][:, None])
+        driven = affine(weights["input"], x, row(weights["bias"]))
         aim = torch.tanh(affine(weights["recurrent"], s, driven))
         return torch.lerp(s, aim, self.rate)
 

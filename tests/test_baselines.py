@@ -144,10 +144,10 @@ def test_regressed_classes_beat_guessing_where_a_line_can_tell_them_apart() -> N
     assert lagged_regression(task)["test"] < 0.6 < persistence(task)["test"]
 
 
-@pytest.mark.parametrize("name", ["mackey_glass", "adding", "temporal_order", "delayed_xor"])
+@pytest.mark.parametrize("name", ["mackey_glass", "adding", "temporal_order", "delayed_xor", "strokes"])
 def test_every_task_has_finite_baselines_on_every_split(name: str) -> None:
-    length = {"length": 40} if name == "mackey_glass" else {"length": 12}
-    task = TASKS[name](**length, sequences=6)
+    lengths = {"mackey_glass": 40, "strokes": 2}
+    task = TASKS[name](length=lengths.get(name, 12), sequences=6)
     for row in baselines(task).values():
         assert list(row) == list(task.splits)
         assert np.isfinite(list(row.values())).all()

@@ -9,22 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from evo_rnn.cells import CELLS, FRNN, GRU, LSTM, Elman, IndRNN, Stack
 from evo_rnn.cells.cell import Cell
 from evo_rnn.layout import under
 from evo_rnn.network import Identity, Network, network
-from tests.cell_examples import EXAMPLES, assert_close, every_cell, genes_of, inputs_of, sizes
-
-
-def weights_of(net: Network, genes: Tensor) -> dict[str, Any]:
-    """Leaves of the cell of the one network in `genes (1, D)`, as numpy arrays."""
-    return {name: value[0].numpy() for name, value in under("cell", net.layout.unpack(genes)).items()}
-
-
-def sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-x))
+from tests.cell_examples import EXAMPLES, assert_close, every_cell, genes_of, inputs_of, sigmoid, sizes, weights_of
 
 
 def test_every_cell_has_an_example() -> None:
@@ -189,10 +179,11 @@ def test_a_step_changes_neither_weights_nor_state(cell: Cell) -> None:
     net = network(cell, 1)
     weights = under("cell", net.layout.unpack(genes_of(net, 2)))
     s, x = cell.start(weights, 3), inputs_of(cell, time=1)[:, 0].expand(2, -1, -1)
-    copies = {name: value.clone() for name, value in weights.items()}
+    before, copies = s.clone(), {name: value.clone() for name, value in weights.items()}
     after = cell.step(weights, x, s)
     assert after.shape == s.shape == (2, 3, cell.state)
-    assert not s.any()
+    assert torch.equal(s, before)
+    assert not torch.equal(after, before)
     assert all(torch.equal(weights[name], copies[name]) for name in weights)
 
 

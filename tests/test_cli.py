@@ -30,6 +30,7 @@ import yaml
 from evo_rnn.errors import RetryError
 from trainers import cli
 from trainers.commands import launch
+from trainers.commands.plan import planned
 from trainers.experiments.named import NAMED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -183,6 +184,20 @@ def test_list_names_everything_of_a_kind(
     assert all(name in text.out for name in some)
 
 
+def test_list_without_a_kind_names_the_kinds_and_version_the_version(call: Call) -> None:
+    from importlib.metadata import version
+
+    from trainers.commands.browse import KINDS
+
+    done = call("list")
+    assert (done.code, done.err) == (0, "")
+    assert [line.split()[0] for line in done.out.splitlines()[1:-1]] == list(KINDS)
+    assert [row["name"] for row in call("list", "--json").data] == list(KINDS)
+    for name in KINDS:
+        assert call("list", name, "--json").code == 0
+    assert call("--version") == (0, f"evo-rnn {version('evo-rnn')}\n", "")
+
+
 def test_there_may_be_no_runs_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     monkeypatch.chdir(tmp_path)
     assert call("list", "runs", "--json").data == []
@@ -221,6 +236,7 @@ def test_the_champion_of_a_users_file_predicts_new_rows_as_the_library_does(made
     done = call("predict", made["file"]["run_id"], "new.csv", "-o", "out.csv")
     assert (done.code, done.out) == (0, "")
     assert done.err == "Made: out.csv, 30 rows of y_in_3 by the champion of ga - elman2 - seed 0\n"
+    assert list(pd.read_csv("out.csv")) == ["row", "y_in_3"], "new.csv has neither dates nor the target"
     client = open_client(f"sqlite:///{Path.cwd()}/mlflow.db")
     champion = load(client.download_artifacts(made["file"]["run_id"], "champion"))
     inputs = inputs_from_file("new.csv", ("a", "b"), champion.card.scaling)
@@ -245,10 +261,26 @@ def test_of_a_comparison_the_champion_with_the_best_validation_predicts(made: di
     losses = {row["name"]: call("show", row["run_id"], "--json").data["validation_loss"] for row in runs}
     done = call("predict", "latest", "data.csv", "-o", "best.csv")
     assert done.code == 0
-    assert done.err.endswith(f"by the champion of {min(losses, key=losses.__getitem__)}\n")
+    made_line, loss_line = done.err.splitlines()
+    assert made_line.endswith(f"by the champion of {min(losses, key=losses.__getitem__)}")
+    assert re.fullmatch(r"Loss: mse [\d.]+, scaled as in training, over 89 rows whose truth is in the file", loss_line)
     rows = list(csv.reader(Path("best.csv").read_text().splitlines()))
-    assert rows[0] == ["y_in_1"]
+    assert rows[0] == ["row", "y_in_1", "y_in_1_truth"]
     assert len(rows) == 91
+    assert [rows[1][0], rows[-1][0], rows[-1][2]] == ["2", "91", ""], "lines of the file, and no truth after its end"
+    table = pd.read_csv("data.csv")
+    assert [float(row[2]) for row in rows[1:-1]] == pytest.approx(table["y"].tolist()[1:], rel=1e-8)
+
+
+def test_predict_prints_its_loss_and_its_columns_as_data(made: dict[str, Any], call: Call) -> None:
+    run = made["file"]["run_id"]
+    done = call("predict", run, "data.csv", "--json")
+    assert list(done.data["columns"]) == ["row", "y_in_3", "y_in_3_truth"]
+    assert done.data["columns"]["y_in_3_truth"][-3:] == [None] * 3
+    assert done.data["loss"]["rows"] == 87
+    assert f"mse {done.data['loss']['mse']:.4g}," in done.err
+    short = call("predict", run, "new.csv", "-o", "short.csv", "--json").data
+    assert short == {"name": "ga - elman2 - seed 0", "loss": {"mse": None, "rows": 0}}
 
 
 @pytest.mark.parametrize(
@@ -298,14 +330,14 @@ def test_a_dry_run_prints_a_config_that_resolves_to_itself(
     assert [path.name for path in tmp_path.iterdir()] == ["again.yaml"]
     from trainers.commands.request import Request
 
-    launch.planned(Request("again.yaml"))  # and it can be run
+    planned(Request("again.yaml"))  # and it can be run
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_every_named_experiment_can_be_planned(name: str) -> None:
     from trainers.commands.request import Request
 
-    plan = launch.planned(Request(name))
+    plan = planned(Request(name))
     assert plan.model.layout.size > 0
     assert plan.config.methods.keys() == NAMED[name]["methods"].keys()
 
@@ -351,6 +383,9 @@ MISTAKES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no config": (("run",), ("Missing argument 'CONFIG'", "See: evo-rnn run --help")),
     "no such option": (("run", "sunspots", "--sed", "1"), ("--sed",)),
     "no such experiment": (("run", "sunspotz"), ("'sunspotz'", "Did you mean 'sunspots'?")),
+    "letters in another order": (("run", "sunspots", "--method", "btpp"), ("method.name", "Did you mean 'bptt'?")),
+    "what others call it": (("run", "sunspots", "stop.percent=95"), ("Did you mean 'stop.learned'?",)),
+    "no loss to choose": (("run", "sunspots", "loss=mae"), ("The task says", "list losses", "stop.loss")),
     "no such kind": (("list", "model"), ("KIND", "Did you mean 'models'?")),
     "no target": (("run", "data.csv"), ("data.csv", "--target COLUMN")),
     "target of no table": (("run", "sunspots", "--target", "y"), ("--target", "CSV or Parquet")),

@@ -23,12 +23,14 @@ def valid(loss: Any) -> Any:
     return np.isfinite(loss) & (loss >= 0)
 
 
-def example(classes: bool, seed: int = 0, networks: int = 4) -> tuple[torch.Tensor, Sequences]:
-    """Outputs (4, 3, 6, 2) and data of which about half the steps count."""
+def example(classes: bool, seed: int = 0, networks: int = 4, *, causal: bool = True) -> tuple[torch.Tensor, Sequences]:
+    """Outputs (4, 3, 6, 2) and data of which about half the steps count; the first ones for a loss of whole sequences."""
     random = np.random.default_rng(seed)
     targets = random.integers(2, size=(3, 6, 1)).astype(float) if classes else random.normal(size=(3, 6, 2))
     counts = random.random((3, 6)) < 0.5
     counts[0, 0], counts[1, 1] = True, False
+    if not causal:
+        targets[:, 1:], counts = 0, ~np.sort(~counts, axis=1)
     return torch.tensor(random.normal(size=(networks, 3, 6, 2))), Sequences(np.zeros((3, 6, 1)), targets, counts)
 
 
@@ -109,7 +111,7 @@ def test_cross_entropy_equals_torch_nn() -> None:
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 99), poison=st.sampled_from([np.nan, np.inf, -np.inf, 1e300]))
 def test_steps_that_do_not_count_cannot_matter(loss: Any, seed: int, poison: float) -> None:
-    outputs, data = example(loss.classes, seed)
+    outputs, data = example(loss.classes, seed, causal=loss.causal)
     clean = loss(outputs, batch(data))
     outputs[:, torch.tensor(~data.counts)] = poison
     data.targets[~data.counts] = poison
@@ -124,7 +126,7 @@ def test_steps_that_do_not_count_cannot_matter(loss: Any, seed: int, poison: flo
 def test_a_broken_output_at_a_counted_step_invalidates_that_network_alone(
     loss: Any, seed: int, row: int, pick: int, poison: float
 ) -> None:
-    outputs, data = example(loss.classes, seed)
+    outputs, data = example(loss.classes, seed, causal=loss.causal)
     clean = sanitise(loss(outputs, batch(data)).numpy())
     places = np.argwhere(data.counts)
     b, t = places[pick % len(places)]
@@ -137,7 +139,7 @@ def test_a_broken_output_at_a_counted_step_invalidates_that_network_alone(
 
 @every_loss
 def test_unknown_targets_that_do_not_count_leave_slopes_finite(loss: Any) -> None:
-    outputs, data = example(loss.classes)
+    outputs, data = example(loss.classes, causal=loss.causal)
     data.targets[~data.counts] = np.nan
     outputs.requires_grad_()
     loss(outputs, batch(data)).sum().backward()
@@ -149,7 +151,7 @@ def test_unknown_targets_that_do_not_count_leave_slopes_finite(loss: Any) -> Non
 
 @every_loss
 def test_the_total_is_the_loss_times_the_counted_steps(loss: Any) -> None:
-    outputs, data = example(loss.classes)
+    outputs, data = example(loss.classes, causal=loss.causal)
     np.testing.assert_allclose(loss.total(outputs, batch(data)), loss(outputs, batch(data)) * data.counted, rtol=1e-14)
 
 
@@ -183,7 +185,7 @@ def test_a_class_is_learned_when_its_output_is_the_largest() -> None:
 
 @every_loss
 def test_a_broken_network_has_learned_nothing(loss: Any) -> None:
-    outputs, data = example(loss.classes)
+    outputs, data = example(loss.classes, causal=loss.causal)
     assert loss.share(outputs * np.nan, batch(data), torch.full((2,), 9.0)).tolist() == [0, 0, 0, 0]
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainers.commands.launch import entrants
+from trainers.commands.plan import entrants
 from trainers.experiments.builders import model_of, rules_of, task_of, trainer_of
 from trainers.experiments.config import resolve
 from trainers.experiments.methods import METHODS

@@ -7,6 +7,7 @@ import io
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,30 @@ def test_the_terminal_table_fits_a_hundred_columns() -> None:
     assert len(rows) == len(names) + 3
 
 
+def test_methods_that_stopped_early_are_marked_and_told() -> None:
+    from rich.console import Console
+
+    from trainers.commands.view import say_summary
+    from trainers.experiments.trial import EXHAUSTED
+
+    before = compared({"ga": [0.2, 0.3], "torch": [0.1, 0.1], "bptt": [0.4, 0.4]})
+    early = [replace(each, result={**each.result, "stop_reason": EXHAUSTED}) for each in before.of("torch")]
+    after = replace(before, trials=(*before.of("ga"), early[0], before.of("torch")[1], *before.of("bptt")))
+    said = "Early stopping ended 1 of 2 runs of torch before the budget was spent."
+    for comparison, told in ((before, False), (after, True)):
+        screen = Console(width=100, record=True, file=io.StringIO())
+        screen.print(table(comparison))
+        say_summary(screen, {"verdict": "", "methods": comparison.summary(), "baselines": comparison.baselines})
+        lines = [" ".join(line.split()) for line in screen.export_text().splitlines()]
+        assert [line.startswith("torch * 0.1") for line in lines].count(True) == 2 * told
+        assert lines.count(f"* {said}") == 2 * told
+        assert (f"* {said}" in markdown(comparison)) == told
+        assert not [line for line in lines if line.startswith(("ga *", "bptt *"))]
+    assert (
+        "early stopping" in dict(zip(columns(after)["method"], columns(after)["stopped because"], strict=True))["torch"]
+    )
+
+
 def test_a_disk_that_refuses_is_a_disk_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError, match="cannot write the report to"):
@@ -327,5 +352,20 @@ def test_the_regression_drawn_is_the_one_whose_loss_is_reported() -> None:
 def test_predictions_are_drawn_in_the_units_of_the_data() -> None:
     comparison = compared({"ga": [0.3, 0.1, 0.2], "bptt": [0.5, 0.5, 0.5]})
     assert predictions.middle_champion(comparison).seed == 2
-    truth = predictions.predictions_figure(comparison).axes[0].lines[0].get_ydata()
-    assert np.asarray(truth)[[0, -1]] == pytest.approx([141.7, 2.9], abs=0.01)  # sunspots of 1956 and 2008
+    above, below = predictions.predictions_figure(comparison).axes
+    years, truth = (np.asarray(values) for values in above.lines[0].get_data())
+    assert truth[[0, -1]] == pytest.approx([141.7, 2.9], abs=0.01)  # sunspots of 1956 and 2008
+    assert years.tolist() == list(range(1956, 2009))
+    assert below.get_xlabel() == "test split"
+    (shade,) = [patch for patch in above.patches if patch.get_facecolor()[0] < 1]
+    assert shade.get_extents().transformed(above.transData.inverted()).intervalx == pytest.approx([1979.5, 2008.5])
+
+
+def test_without_labels_and_with_too_many_steps_the_axis_counts_them() -> None:
+    from evo_rnn.tasks.mackey_glass import mackey_glass
+
+    task = mackey_glass(length=3000)
+    losses = {"ga": [0.3], "bptt": [0.5]}
+    below = predictions.predictions_figure(compared(losses, baselines={}, task=task)).axes[1]
+    assert below.get_xlabel() == f"step of the test split (the first 300 of {task.test.counted} steps)"
+    assert np.asarray(below.lines[0].get_xdata()).tolist() == list(range(1, 301))

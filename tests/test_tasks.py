@@ -21,6 +21,7 @@ from evo_rnn.fitness import LOSSES, batch
 from evo_rnn.network import network
 from evo_rnn.tasks import TASKS
 from evo_rnn.tasks.mackey_glass import integrate
+from evo_rnn.tasks.strokes import CORNERS, WAYS
 from evo_rnn.tasks.task import SPLITS, Sequences, Task
 from evo_rnn.tasks.temporal_order import CLASSES, SYMBOLS
 
@@ -30,9 +31,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "adding": {"length": 12, "sequences": 6},
     "temporal_order": {"length": 20, "sequences": 8},
     "delayed_xor": {"length": 12, "sequences": 4, "delay": 2},
+    "strokes": {"length": 3, "sequences": 8, "noise": 0.01},
     "file": {"target": "y", "washout": 3},
 }
-DRAWN = ("mackey_glass", "adding", "temporal_order", "delayed_xor")
+DRAWN = ("mackey_glass", "adding", "temporal_order", "delayed_xor", "strokes")
 SERIES = ("sunspots", "file")
 
 
@@ -112,14 +114,30 @@ def answer_xor(data: Sequences) -> Any:
     return 1000 * np.eye(2)[bits ^ np.roll(bits, 2, axis=1)]
 
 
+def answer_strokes(data: Sequences) -> Any:
+    """Where the pen has stopped after moving, the corner that it has drawn; else nothing."""
+    outputs = np.zeros((*data.counts.shape, 5))
+    for b, sequence in enumerate(data.inputs):
+        seen: list[int] = []
+        for t, velocity in enumerate(sequence):
+            if np.abs(velocity).max() > 0.5:
+                seen.append(int((WAYS @ velocity).argmax()))
+            outputs[b, t, 0] = 1000
+            if seen and np.abs(velocity).max() < 0.5:
+                outputs[b, t] = 1000 * np.eye(5)[CORNERS.index((seen[0], seen[-1])) + 1]
+                seen = []
+    return outputs
+
+
 ORACLES: dict[str, Callable[[Sequences], Any]] = {
     "adding": answer_adding,
     "temporal_order": answer_order,
     "delayed_xor": answer_xor,
+    "strokes": answer_strokes,
 }
 
 
-@pytest.mark.parametrize("name", ["adding", "temporal_order", "delayed_xor"])
+@pytest.mark.parametrize("name", ORACLES)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_true_rule_has_no_loss(name: str, seed: int, make: Callable[..., Task]) -> None:
     task = make(name, seed=seed)
@@ -283,6 +301,10 @@ def test_delayed_xor_counts_from_the_first_step_that_has_an_answer(delay: int, m
         ("adding", {"sequences": 0}, "sequences should be at least 1"),
         ("temporal_order", {"length": 9}, "length should be at least 10"),
         ("delayed_xor", {"delay": 12}, "length should be at least 13"),
+        ("strokes", {"length": 0}, "length should be at least 1"),
+        ("strokes", {"labels": 1}, "labels should be from 2 to 12 but is 1"),
+        ("strokes", {"labels": 13}, "labels should be from 2 to 12 but is 13"),
+        ("strokes", {"noise": -0.1}, "noise should be at least 0"),
         ("sunspots", {"years": 3}, "sunspots takes no settings"),
         ("adding", {"lenght": 100}, "length, sequences, seed"),
         ("file", {"targets": "y"}, "path, target, inputs"),

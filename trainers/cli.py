@@ -19,7 +19,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Evolve recurrent neural networks, train them by gradient, and compare the two fairly.",
     pretty_exceptions_enable=False,
 )
 
@@ -33,7 +32,18 @@ Horizon = Annotated[int | None, typer.Option(min=1, help="How many rows ahead.",
 Workers = Annotated[int, typer.Option(min=-1, help="Worker processes; 0 works without Ray.", show_default="auto")]
 RayFile = Annotated[str, typer.Option("--ray", metavar="FILE", help="For example ray_configs/laptop.yaml.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and stop.")]
+Version = Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print data only, on standard output.")]
+
+
+@app.callback(invoke_without_command=True)
+def common(version: Version = False) -> None:
+    """Evolve recurrent neural networks, train them by gradient, and compare the two fairly."""
+    if version:
+        from importlib.metadata import version as installed
+
+        sys.stdout.write(f"evo-rnn {installed('evo-rnn')}\n")
+        raise typer.Exit
 
 
 @app.command()
@@ -101,7 +111,7 @@ def compare(
 def list_(
     kind: Annotated[
         str, typer.Argument(help="models, algorithms, estimators, methods, tasks, losses, experiments, runs")
-    ],
+    ] = "",
     json: Json = False,
 ) -> None:
     """List what there is."""
@@ -126,11 +136,12 @@ def predict(
     name: Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, a name, or latest.")],
     data: Annotated[str, typer.Argument(help="A CSV or Parquet file with the champion's input columns.")],
     out: Annotated[str, typer.Option("-o", "--out", help="The CSV file to write; - is standard output.")] = "-",
+    json: Json = False,
 ) -> None:
-    """Predict with the champion of a run."""
+    """Predict with the champion of a run: a line a row, with the truth where the file has it."""
     from trainers.commands import predict
 
-    predict.predict(name, data, out)
+    predict.predict(name, data, out, as_json=json)
 
 
 @app.command()

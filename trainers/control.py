@@ -14,7 +14,7 @@ from evo_rnn.errors import ConfigError
 from evo_rnn.evaluation.evaluator import LocalEvaluator
 from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
 from evo_rnn.fitness import LOSSES, batch, sanitise
-from evo_rnn.network import Model, Network
+from evo_rnn.network import Linear, Model, Network
 from evo_rnn.progress import FRESH, Progress, State
 from evo_rnn.seeds import generator
 from evo_rnn.shapes import Array
@@ -71,7 +71,7 @@ def twinless(model: Model) -> str:
     """Why torch.nn has no network like this one; empty if it has."""
     cell = model.cell if isinstance(model, Network) else None
     plain = getattr(cell, "reset", "after") == "after" and not getattr(cell, "peepholes", False)
-    if isinstance(model, Network) and type(cell) in TWINS and plain and model.readout.leaves():
+    if isinstance(model, Network) and type(cell) in TWINS and plain and isinstance(model.readout, Linear):
         return ""
     return f"torch.nn has no twin of {cell or model}"
 

@@ -15,7 +15,14 @@ from evo_rnn.shapes import Weights
 
 
 class Cell(Protocol):
-    """One pure step of P networks over B sequences. The first `outputs` columns of the state are the output."""
+    """One pure step of P networks over B sequences. The first `outputs` columns of the state are the output.
+
+    Cells are values (frozen dataclasses): equal cells are the same cell, so they have a hash.
+    """
+
+    def __hash__(self) -> int:
+        """Of its settings."""
+        ...
 
     @property
     def inputs(self) -> int:
@@ -51,11 +58,20 @@ def zeros(weights: Weights, batch: int, state: int) -> Tensor:
     return some.new_zeros(len(some), batch, state)
 
 
+# How a step uses its weights. Written in these words, a step can be taken apart: an online gradient rule then sees the
+# links (`linear`, `affine`) and the single values (`row`) that the next state is made of (see `trainers.gradient.taps`).
+
+
 def linear(weight: Tensor, x: Tensor) -> Tensor:
-    """`weight (P, N, M)` applied to `x (P, B, M)`: (P, B, N)."""
-    return torch.bmm(x, weight.mT)
+    """`weight (P, N, M)`, or whole rows of one `[:, a:b]`, applied to `x (P, B, M)`: (P, B, N)."""
+    return torch.bmm(x, weight.mT) if isinstance(weight, Tensor) else weight.linear(x)
 
 
 def affine(weight: Tensor, x: Tensor, base: Tensor) -> Tensor:
     """`weight (P, N, M)` applied to `x (P, B, M)` plus `base (P, B, N)`, or (P, 1, N) as a bias: (P, B, N)."""
-    return torch.baddbmm(base, x, weight.mT)
+    return torch.baddbmm(base, x, weight.mT) if isinstance(weight, Tensor) else weight.affine(x, base)
+
+
+def row(weight: Tensor) -> Tensor:
+    """One value a unit, `weight (P, N)`, as it stands beside every sequence: (P, 1, N). Biases, peepholes, time constants."""
+    return weight[:, None] if isinstance(weight, Tensor) else weight.row()

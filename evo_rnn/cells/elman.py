@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo_rnn.cells.cell import affine, zeros
+from evo_rnn.cells.cell import affine, row, zeros
 from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.shapes import Weights
 
@@ -40,5 +40,5 @@ class Elman:
 
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         """One tick of all units at once."""
-        driven = affine(weights["input"], x, weights["bias"][:, None])
+        driven = affine(weights["input"], x, row(weights["bias"]))
         return torch.tanh(affine(weights["recurrent"], s, driven))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo_rnn.cells.cell import affine, linear, zeros
+from evo_rnn.cells.cell import affine, linear, row, zeros
 from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.shapes import Weights
 
@@ -56,11 +56,11 @@ class GRU:
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         """One tick."""
         two = 2 * self.hidden
-        driven = affine(weights["input"], x, weights["bias"][:, None])
+        driven = affine(weights["input"], x, row(weights["bias"]))
         if self.reset == "after":
             echoed = linear(weights["recurrent"], s)
             r, z = torch.sigmoid(driven[..., :two] + echoed[..., :two]).split(self.hidden, dim=2)
-            n = torch.tanh(driven[..., two:] + r * (echoed[..., two:] + weights["reset_bias"][:, None]))
+            n = torch.tanh(driven[..., two:] + r * (echoed[..., two:] + row(weights["reset_bias"])))
         else:
             gates = affine(weights["recurrent"][:, :two], s, driven[..., :two])
             r, z = torch.sigmoid(gates).split(self.hidden, dim=2)  # eq. 5, 6

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo_rnn.cells.cell import affine, zeros
+from evo_rnn.cells.cell import affine, row, zeros
 from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.shapes import Weights
 
@@ -53,5 +53,5 @@ class IndRNN:
 
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         """One tick."""
-        driven = affine(weights["input"], x, weights["bias"][:, None])
-        return ACTIVATIONS[self.activation](driven + weights["recurrent"][:, None] * s)
+        driven = affine(weights["input"], x, row(weights["bias"]))
+        return ACTIVATIONS[self.activation](driven + row(weights["recurrent"]) * s)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evo_rnn.cells.cell import affine, zeros
+from evo_rnn.cells.cell import affine, row, zeros
 from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.shapes import Weights
 
@@ -52,12 +52,12 @@ class LSTM:
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         """One tick."""
         h, c = s.split(self.hidden, dim=2)
-        gates = affine(weights["recurrent"], h, affine(weights["input"], x, weights["bias"][:, None]))
+        gates = affine(weights["recurrent"], h, affine(weights["input"], x, row(weights["bias"])))
         i, f, g, o = gates.split(self.hidden, dim=2)
         if self.peepholes:
-            i = i + weights["peephole_i"][:, None] * c
-            f = f + weights["peephole_f"][:, None] * c
+            i = i + row(weights["peephole_i"]) * c
+            f = f + row(weights["peephole_f"]) * c
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         if self.peepholes:
-            o = o + weights["peephole_o"][:, None] * c
+            o = o + row(weights["peephole_o"]) * c
         return torch.cat([torch.sigmoid(o) * torch.tanh(c), c], dim=2)

@@ -49,6 +49,7 @@ TASKS = {
     "adding": Entry("adding", "adding"),
     "temporal_order": Entry("temporal_order", "temporal_order"),
     "delayed_xor": Entry("delayed_xor", "delayed_xor"),
+    "strokes": Entry("strokes", "strokes"),
     "file": Entry("file", "from_file"),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import FileIO
@@ -58,6 +59,34 @@ def read_csv(file: FileIO, name: str, wanted: Wanted, max_bytes: int) -> tuple[A
             )
         parts.append(_numbers(name, first, lines, delimiter, header, places, wanted))
     return np.concatenate(parts), digest.hexdigest()
+
+
+def read_cells(
+    file: FileIO, name: str, known: Sequence[str], max_bytes: int
+) -> tuple[list[str], Iterator[list[list[str]]]]:
+    """Return the header of a CSV file, and an iterator over its rows of cells as they are written, some at a time.
+
+    Args:
+        file: the open file.
+        name: how messages call it.
+        known: columns that it has: they tell the delimiter, as in `read_csv`.
+        max_bytes: the most bytes to read.
+
+    Raises:
+        DataError: as `read_csv` does where the text cannot be split into cells of one header; also while iterating.
+    """
+    blocks = _dense(_blocks(file, name, max_bytes, hashlib.sha256()), name)
+    _, lines = next(blocks, (1, [""]))
+    delimiter, header = _header(lines[0], name, Wanted(tuple(known), ()))
+
+    def rows() -> Iterator[list[list[str]]]:
+        for first, some in itertools.chain([(2, lines[1:])], blocks):
+            cells = _split(some, delimiter, name, first)
+            if set(map(len, cells)) - {len(header)}:
+                _refuse_ragged(name, first, cells, len(header))
+            yield cells
+
+    return header, rows()
 
 
 def _blocks(file: FileIO, name: str, max_bytes: int, digest: hashlib._Hash) -> Iterator[tuple[int, list[str]]]:

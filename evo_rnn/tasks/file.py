@@ -15,9 +15,11 @@ import numpy as np
 from evo_rnn.errors import ConfigError, DataError
 from evo_rnn.local_file import shown
 from evo_rnn.shapes import Array
+from evo_rnn.tasks.labels import read_labels
 from evo_rnn.tasks.table import Table, check_varies, read_table
 from evo_rnn.tasks.task import Sequences, Task, check_least
 
+LONGEST_LABEL = 32  # characters
 Scaling = Mapping[str, Mapping[str, float]]  # by column: "shift" and "scale"
 
 
@@ -89,6 +91,7 @@ def from_file(
         lags=lags,
         notes=f"{PurePath(path).name} (sha256 {table.sha256[:12]}...), {rows} rows, {horizon} ahead; {notes}",
         scaling=scaling,
+        labels=_labels(path, columns, targets, rows)[horizon:],
     )
 
 
@@ -115,6 +118,12 @@ def unscale(outputs: Array, scaling: Scaling, columns: Sequence[str]) -> Array:
     """Outputs (..., O) of a network in the units of the data; `columns` names the target of each."""
     shift, scale = _shift_and_scale(scaling, columns)
     return outputs * scale + shift
+
+
+def _labels(path: str | os.PathLike[str], columns: Sequence[str], targets: Sequence[str], rows: int) -> tuple[str, ...]:
+    """What the file calls each of its rows, short enough for a picture; empty if it has no word for them."""
+    texts = read_labels(path, columns, targets).texts
+    return tuple(text[:LONGEST_LABEL] for text in texts) if len(texts) == rows else ()
 
 
 def _names(columns: str | Sequence[str]) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ def sunspots() -> Task:
         lags=WASHOUT,
         notes="annual sunspot numbers 1700-2008; error = mean squared error / variance of 1700-1979",
         scaling={"sunspots": {"shift": float(centre), "scale": float(scale)}},
+        labels=tuple(map(str, year[1:])),
     )
 
 

@@ -105,15 +105,20 @@ def read_table(
             raise DataError(f"{name}: the file has {size} bytes, at most {max_bytes} are read; use a smaller one")
         reader = _READERS[_suffix(path, name)]
         values, sha256 = reader(file, name, wanted, max_bytes)
-    first_row = _FIRST_ROW[reader]
+    first = first_row(path)
     if len(values) < 2:
         came = "no row" if len(values) == 0 else "one row"
         raise DataError(f"{name}: the table has {came} of values; a series needs at least two, and a fit many more")
     known = ~np.isnan(values)
     for j, column in enumerate(wanted.names):
         forward = missing == "ffill" and column in inputs
-        _fill(values[:, j], known[:, j], forward, f"{name}, row {first_row}, column {quoted(column)}")
-    return Table(os.fspath(path), wanted.names, values, known, sha256, first_row)
+        _fill(values[:, j], known[:, j], forward, f"{name}, row {first}, column {quoted(column)}")
+    return Table(os.fspath(path), wanted.names, values, known, sha256, first)
+
+
+def first_row(path: str | os.PathLike[str]) -> int:
+    """Return the number that messages give to the first row of values: 2 in CSV, where row 1 is the header, else 1."""
+    return _FIRST_ROW[_READERS[_suffix(path, shown(path))]]
 
 
 def check_varies(table: Table, column: str, start: int = 0, stop: int | None = None) -> None:

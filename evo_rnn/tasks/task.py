@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -74,6 +74,7 @@ class Task:
         lags: how many past inputs the linear regression baseline may use.
         notes: anything a report should say about the data: source, units of the loss.
         scaling: what a user's values were shifted and divided by, by column name.
+        labels: (T,) years or dates of what is predicted at each step of the test split, for people; may be empty.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Task:
     lags: int = 12
     notes: str = ""
     scaling: Mapping[str, Any] = field(default_factory=dict)
+    labels: Sequence[str] = ()
 
     @property
     def inputs(self) -> int:
@@ -98,7 +100,7 @@ class Task:
         return {"train": self.train, "validation": self.validation, "test": self.test, **self.spans}
 
     def digest(self) -> str:
-        """SHA-256 over every split, for provenance and for the guard of resumed runs."""
+        """SHA-256 over every split, for provenance and for the guard of resumed runs; labels change nothing."""
         sums = hashlib.sha256(f"{self.loss} {self.outputs}".encode())
         for name, split in self.splits.items():
             sums.update(name.encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from evo_rnn.errors import ConfigError, RetryError
 from evo_rnn.local_file import quoted
+from evo_rnn.nearest import did_you_mean
 from trainers.commands.runs import client_here, download, find, has_store, is_comparison, parent_of, runs_of
 
 if TYPE_CHECKING:
@@ -20,12 +20,21 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 RUN_HEADS = ("run", "status", "started", "test loss", "name")
-KINDS = ("models", "algorithms", "estimators", "methods", "tasks", "losses", "experiments", "runs")
+KINDS = {
+    "models": "cells that a network can be made of: model.cell",
+    "algorithms": "searches over chromosomes",
+    "estimators": "ways to a gradient through time",
+    "methods": "what can train: --method, --methods",
+    "tasks": "what can be learned: task.name",
+    "losses": "how an output is judged",
+    "experiments": "comparisons that are ready: evo-rnn compare NAME",
+    "runs": "what was made here",
+}
 
 
 def listed(kind: str, *, as_json: bool) -> None:
-    """Print everything of one kind."""
-    rows = entries(kind)
+    """Print everything of one kind; without a kind, the kinds."""
+    rows = entries(kind) if kind else [{"name": name, "about": about} for name, about in KINDS.items()]
     if as_json:
         print(json.dumps(rows))
         return
@@ -35,6 +44,8 @@ def listed(kind: str, *, as_json: bool) -> None:
     lines = [_run_line(row) for row in rows] if kind == "runs" else [[str(each) for each in r.values()] for r in rows]
     heads = RUN_HEADS if kind == "runs" else [key.replace("about", "what it is") for key in rows[0]]
     _aligned([list(heads), *lines])
+    if not kind:
+        sys.stdout.write("Say which: evo-rnn list methods.\n")
 
 
 def _aligned(lines: list[list[str]]) -> None:
@@ -57,9 +68,8 @@ def entries(kind: str) -> list[dict[str, Any]]:
         ConfigError: if there is no such kind.
     """
     if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"KIND should be one of {', '.join(KINDS)} but is {quoted(kind)}.{hint}")
+        known = ", ".join(KINDS)
+        raise ConfigError(f"KIND should be one of {known} but is {quoted(kind)}.{did_you_mean(kind, KINDS)}")
     if kind == "runs":
         return [_row(run) for run in _by_family(runs_of(client_here()))] if has_store() else []
     return [{"name": name, **about} for name, about in _registry(kind).items()]
@@ -69,7 +79,7 @@ def _registry(kind: str) -> dict[str, dict[str, Any]]:
     if kind == "estimators":
         from trainers.gradient import ESTIMATORS
 
-        return {name: {"exact": each.exact, "about": _first_line(each)} for name, each in ESTIMATORS.items()}
+        return {name: {"exact": each().traits.exact, "about": _first_line(each)} for name, each in ESTIMATORS.items()}
     if kind == "methods":
         from trainers.experiments.methods import METHODS
 

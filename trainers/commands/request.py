@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evo_rnn.errors import ConfigError
 from evo_rnn.local_file import quoted, shown
+from evo_rnn.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from trainers.experiments.config import Config
@@ -88,7 +88,7 @@ class Request:
             return {"task": self._table(), "methods": list(EVERY), "model": {"hidden": 8}, "budget": {"passes": 8_000}}
         raise ConfigError(
             f"CONFIG should be one of {', '.join(NAMED)}, or a .yaml, .csv or .parquet file, but is "
-            f"{quoted(self.source)}.{_near(self.source, NAMED)}"
+            f"{quoted(self.source)}.{did_you_mean(self.source, NAMED)}"
         )
 
     def _table(self) -> dict[str, Any]:
@@ -98,11 +98,6 @@ class Request:
         task: dict[str, Any] = {"name": "file", "path": self.source, "target": _names(self.target)}
         task |= {"inputs": _names(self.inputs)} if self.inputs else {}
         return task | ({"horizon": self.horizon} if self.horizon else {})
-
-
-def _near(text: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(text.lower(), known, n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def _names(text: str) -> list[str]:

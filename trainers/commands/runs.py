@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evo_rnn.errors import ConfigError, RetryError
 from evo_rnn.local_file import quoted
+from evo_rnn.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,9 +34,8 @@ def find(client: MlflowClient, name: str) -> Run:
     if found:
         which = ", ".join(run.info.run_id[:8] for run in found[:3]) + (", ..." if len(found) > 3 else "")
         raise ConfigError(f"RUN should name one run but {quoted(name)} fits {len(found)}: {which}. Give one of these.")
-    near = difflib.get_close_matches(name, {run.info.run_name for run in runs} | {"latest"}, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else "See: evo-rnn list runs."
-    raise ConfigError(f"RUN should be the id or the name of a run, or latest, but {quoted(name)} is none. {hint}")
+    hint = did_you_mean(name, sorted({run.info.run_name for run in runs} | {"latest"})) or " See: evo-rnn list runs."
+    raise ConfigError(f"RUN should be the id or the name of a run, or latest, but {quoted(name)} is none.{hint}")
 
 
 def best_of(client: MlflowClient, comparison: Run) -> Run:

@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from trainers.commands.terminal import say
+from trainers.experiments.early import MARK, early_text
 
 LEAST = ("train", "runs", "passes", "CPU s", "valid.")  # columns that a narrow terminal does without, in this order
 
@@ -51,16 +52,20 @@ def say_summary(screen: Console, summary: Mapping[str, Any]) -> None:
     table.add_column("method", no_wrap=True)
     for head in ("test", "95 %", *spans, "valid.", "train", "passes", "CPU s", "runs"):
         table.add_column(head, no_wrap=True, justify="right")
+    early = {name: (line.get("early", 0), line["runs"]) for name, line in methods.items()}
     for name, line in sorted(methods.items(), key=lambda item: _infinite(item[1]["test_loss"]["iqm"])):
         test = line["test_loss"]
         losses = [line.get(f"{key}_loss") for key in (*spans, "validation", "train")]
         interval = f"{_loss(test['low'])}-{_loss(test['high'])}"
         spent = (f"{line['passes']:,.0f}", f"{line['seconds']:.1f}", str(line["runs"]))
-        table.add_row(escape(name), _loss(test["iqm"]), interval, *map(_loss, losses), *spent)
+        mark = MARK if early[name][0] else ""
+        table.add_row(escape(name) + mark, _loss(test["iqm"]), interval, *map(_loss, losses), *spent)
     for name, line in sorted(baselines.items()):
         losses = [line.get(key) for key in (*spans, "validation", "train")]
         table.add_row(name.replace("_", " "), _loss(line["test"]), "", *map(_loss, losses), style="dim")
     say_table(screen, table)
+    if said := early_text(early):
+        say(screen, f"{MARK.strip()} {said}")
     say(screen, summary["verdict"] + "\n")
 
 

@@ -11,7 +11,7 @@ from evo_rnn.network import Network, network
 from evo_rnn.progress import Trainer
 from evo_rnn.tasks import TASKS
 from evo_rnn.tasks.task import Task
-from trainers.experiments.config import Config, workers_of
+from trainers.experiments.config import Config, ModelConfig, workers_of
 from trainers.experiments.methods import METHODS
 from trainers.experiments.stopping import (
     Criterion,
@@ -27,7 +27,16 @@ from trainers.experiments.trial import Rules
 
 FAR = 200_000.0  # passes between two points at most: a run without end must show something too
 POINTS = 60  # of every curve: enough to see its shape, few enough for a browser
-OPTIONS = {"lstm": ("peepholes",), "gru": ("reset",), "indrnn": ("activation",), "frnn": ("mask",)}
+OPTIONS = {
+    "lstm": ("peepholes",),
+    "gru": ("reset",),
+    "indrnn": ("activation",),
+    "frnn": ("mask",),
+    "second_order": ("activation",),
+    "ctrnn": ("dt", "tau", "activation"),
+    "memory_blocks": ("block_size", "forget", "biases", "gates_heard"),
+}
+AUTO = "auto"  # the value of an option that leaves it to the cell
 
 
 def task_of(config: Config) -> Task:
@@ -48,18 +57,32 @@ def model_of(config: Config, task: Task) -> Network:
         ConfigError: if the cell refuses its settings.
     """
     wanted = config.model
-    options = {name: getattr(wanted, name) for name in OPTIONS.get(wanted.cell, ())}
+    known = OPTIONS.get(wanted.cell, ())
     given = {name for names in OPTIONS.values() for name in names if name in wanted.model_fields_set}
-    if strange := given - set(options):
+    if strange := given - set(known):
         raise ConfigError(f"model.{sorted(strange)[0]} has no meaning for the cell {wanted.cell!r}. Leave it out.")
+    options = {name: value for name in known if (value := getattr(wanted, name)) != AUTO}
     try:
         cells: list[Cell] = []
         for _ in range(wanted.layers):
             inputs = cells[-1].outputs if cells else task.inputs
-            cells.append(CELLS[wanted.cell](inputs, wanted.hidden, **options))
+            cells.append(CELLS[wanted.cell](inputs, _units(wanted), **options))
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
     return network(cells[0] if len(cells) == 1 else Stack(tuple(cells)), task.outputs)
+
+
+def _units(wanted: ModelConfig) -> int:
+    """Hidden units, or the blocks that hold as many cells."""
+    if wanted.cell != "memory_blocks":
+        return wanted.hidden
+    blocks, rest = divmod(wanted.hidden, wanted.block_size)
+    if rest:
+        raise ConfigError(
+            f"model.hidden should be a multiple of model.block_size = {wanted.block_size} but is {wanted.hidden}: "
+            "it counts the cells of all blocks."
+        )
+    return blocks
 
 
 def trainer_of(method: dict[str, Any], task: Task) -> Trainer:

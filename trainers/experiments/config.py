@@ -24,15 +24,21 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """The network: a cell, or several in a stack, and a linear readout."""
+    """The network: a cell, or several in a stack, and a linear readout. A cell that lacks a setting refuses it."""
 
     cell: str = "elman"
     hidden: Whole = Field(5, ge=1, le=4096)
     layers: Whole = Field(1, ge=1, le=16)
     peepholes: bool = False
     reset: Literal["after", "before"] = "after"
-    activation: Literal["relu", "tanh"] = "relu"
+    activation: Literal["auto", "relu", "tanh", "logistic"] = "auto"
     mask: tuple[str, ...] = ()
+    dt: float = Field(1.0, gt=0, le=1e9)
+    tau: tuple[float, ...] = ()
+    block_size: Whole = Field(1, ge=1, le=4096)
+    forget: bool = False
+    biases: Literal["gates", "all", "none"] = "gates"
+    gates_heard: bool = True
 
 
 class BudgetConfig(Section):
@@ -161,7 +167,7 @@ def compute_section(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     return dict(raw)
 
 
-CELL_NAMES = ("elman", "frnn", "lstm", "gru", "indrnn")
+CELL_NAMES = ("elman", "frnn", "lstm", "gru", "indrnn", "second_order", "ctrnn", "memory_blocks")
 
 
 def _bounded(stop: StopConfig) -> bool:

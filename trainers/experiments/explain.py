@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from evo_rnn.errors import ConfigError
 from evo_rnn.local_file import quoted
+from evo_rnn.nearest import did_you_mean, nearest
 
 WANTED = {
     "int": "a whole number",
@@ -24,6 +24,18 @@ WANTED = {
 }
 """What pydantic's kinds of mistakes mean, by the first word of their names."""
 
+OTHERS_SAY = {
+    **dict.fromkeys(("percent", "percentage", "accuracy"), "stop.learned"),
+    **dict.fromkeys(("mse", "error", "goal"), "stop.loss"),
+    **dict.fromkeys(("epochs", "iterations", "max_generations"), "stop.generations"),
+    **dict.fromkeys(("units", "neurons", "hidden_size"), "model.hidden"),
+    **dict.fromkeys(("lr", "learning_rate"), "method.learning_rates"),
+    **dict.fromkeys(("cores", "cpus", "processes", "num_workers"), "compute.workers"),
+    "population": "method.population",
+    "timeout": "stop.wall_clock",
+}
+"""What other programs call a setting of ours, by its last word."""
+
 INSIDE = ("str", "int", "constrained-int", "[key]")  # in pydantic's paths, the branch of a union: no key of the user's
 
 
@@ -35,14 +47,8 @@ def choose(key: str, value: object, known: Sequence[str], source: str) -> None:
     """
     if value not in known:
         raise ConfigError(
-            f"{source}: {key} should be one of {', '.join(known)} but is {_shown(value)}.{near(value, known)}"
+            f"{source}: {key} should be one of {', '.join(known)} but is {_shown(value)}.{did_you_mean(value, known)}"
         )
-
-
-def near(value: object, known: Sequence[str]) -> str:
-    """A question for the end of a message, or nothing."""
-    found = difflib.get_close_matches(str(value).lower(), known, n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def refuse(error: ValidationError, known: Sequence[str], source: str, section: str = "") -> NoReturn:
@@ -70,19 +76,26 @@ def refuse(error: ValidationError, known: Sequence[str], source: str, section: s
     kind = WANTED.get(first["type"].partition("_")[0], "")
     wanted = f"should be {kind}" if kind else _plain(first["msg"])
     names = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
-    hint = near(first["input"], names) if first["type"] == "literal_error" else ""
+    hint = did_you_mean(first["input"], names) if first["type"] == "literal_error" else ""
     raise ConfigError(f"{source}: {before}{key} {wanted} but is {_shown(first['input'])}.{hint}") from None
 
 
 def _cure(key: str, known: Sequence[str], before: str) -> str:
-    """Where the key may belong: into another section if it is known there, or what is spelt like it."""
-    last = key.rpartition(".")[2]
-    found = [name for name in known if name.rpartition(".")[2] == last] or difflib.get_close_matches(
-        key.lower(), known, n=1, cutoff=0.6
-    )
+    """Where the key may belong: another section where it is known, what others call it, or what is spelt like it."""
+    section, _, last = key.rpartition(".")
+    found = [before + name for name in known if name.rpartition(".")[2] == last]
+    if last == "loss" and set(found) <= {"stop.loss"}:
+        return (
+            "The task says what the loss is (see: evo-rnn list losses); to end a run at a value of it, set stop.loss."
+        )
+    if not found and last in OTHERS_SAY:
+        ours = OTHERS_SAY[last]
+        own = ours.rpartition(".")[2]
+        found = [before + own if own in known else ours]
+    elif not found:
+        found = [before + name for name in [nearest(key, known)] if name]
     if found:
-        return f"Did you mean {before + found[0]!r}?"
-    section = key.rpartition(".")[0]
+        return f"Did you mean {found[0]!r}?"
     siblings = [name for name in known if name.rpartition(".")[0] == section]
     if not siblings:
         return "There are no settings." if not known else f"The settings are {', '.join(known)}."

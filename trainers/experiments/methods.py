@@ -15,7 +15,7 @@ from trainers.descent import Descent
 from trainers.gradient import ESTIMATORS
 from trainers.memetic import GradientSteps
 
-PLAIN = (int, float, str, bool, tuple[float, ...])
+PLAIN = (int, float, str, bool, tuple[float, ...], int | str)
 FIXED = ("loss",)  # comes from the task
 
 

@@ -15,6 +15,7 @@ from evo_rnn.statistics import interval, iqm
 from evo_rnn.tasks.task import Task
 from evo_rnn.verdict import Verdict, verdict
 from trainers.experiments.referee import Row
+from trainers.experiments.trial import EXHAUSTED
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,10 @@ class Comparison:
         """One number of every run of a method, (N,)."""
         return np.array([trial.result[key] for trial in self.of(method)], dtype=np.float64)
 
+    def early(self, method: str) -> int:
+        """How many runs of a method ended by themselves, before any criterion was met."""
+        return sum(trial.result["stop_reason"] == EXHAUSTED for trial in self.of(method))
+
     @cached_property
     def verdict(self) -> Verdict:
         """Who won on the test split."""
@@ -99,4 +104,4 @@ class Comparison:
         )
         line: dict[str, Any] = {"test_loss": {"iqm": iqm(losses), "low": low, "high": high}}
         line |= {key: iqm(self.values(method, key)) for key in keys}
-        return line | {"runs": len(losses), "family": self.families[method]}
+        return line | {"runs": len(losses), "family": self.families[method], "early": self.early(method)}

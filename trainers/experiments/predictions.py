@@ -16,6 +16,7 @@ from evo_rnn.tasks.task import Sequences, Task
 from trainers.experiments.figures import DPI, SETTINGS
 from trainers.experiments.outcome import Comparison, TrialRecord
 from trainers.experiments.palette import REFERENCE, TRUTH, colours
+from trainers.experiments.time_axis import TimeAxis, time_axis
 from trainers.experiments.wording import number
 
 if TYPE_CHECKING:
@@ -56,19 +57,20 @@ def predictions_figure(comparison: Comparison, target: str = "") -> Figure:
         figure = Figure(figsize=SIZE, dpi=DPI, facecolor="white")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
         figure.subplots_adjust(left=0.065, right=0.985, top=0.8, bottom=0.085, hspace=0.12)
-        steps = np.arange(1, len(counted) + 1)
-        above.plot(steps, truth, color=TRUTH, lw=1.6, marker="o", ms=3.5, label="truth")
+        axis = _axis(task, counted)
+        above.plot(axis.places, truth, color=TRUTH, lw=1.6, marker="o", ms=3.5, label="truth")
         styles = ((colours(comparison.methods)[method], "-", 2.2), (REFERENCE, (0, (4, 2)), 1.5))
         for name, answer, (colour, line, width) in zip(said, answers, styles, strict=True):
             above.plot(
-                steps, answer, color=colour, ls=line, lw=width, label=f"{name} (test loss {number(losses[name])})"
+                axis.places, answer, color=colour, ls=line, lw=width, label=f"{name} (test loss {number(losses[name])})"
             )
-            below.plot(steps, answer - truth, color=colour, ls=line, lw=width)
+            below.plot(axis.places, answer - truth, color=colour, ls=line, lw=width)
         below.axhline(0, color=TRUTH, lw=1.0)
         above.set_ylabel(target)
         below.set_ylabel("prediction - truth")
-        below.set_xlabel(_step_label(task, len(counted)))
-        _spans(above, below, task, counted)
+        axis.mark(below.xaxis)
+        below.set_xlabel(_step_label(task, axis))
+        _spans(above, below, task, counted, axis)
         title = f"{task.name}: predictions on the test split"
         figure.text(0.02, 0.955, title, fontsize=18, fontweight="bold", va="center")
         about = f"the middle one of {method}'s {len(comparison.seeds)} champions (seed {trial.seed}); {task.notes}"
@@ -91,18 +93,23 @@ def _scale(task: Task, target: str) -> tuple[str, Callable[[Array], Array]]:
     return name, lambda outputs: unscale(outputs, task.scaling, [name])[:, 0]
 
 
-def _step_label(task: Task, drawn: int) -> str:
-    rest = task.test.counted - drawn
-    return "step of the test split" + (f" (the first {drawn} of {task.test.counted})" if rest else "")
+def _axis(task: Task, counted: Array) -> TimeAxis:
+    known = len(task.labels) == task.test.counts.shape[1]
+    return time_axis([task.labels[step] for step in counted] if known else [], len(counted))
 
 
-def _spans(above: Axes, below: Axes, task: Task, counted: Array) -> None:
+def _step_label(task: Task, axis: TimeAxis) -> str:
+    drawn, what = len(axis.places), "step of the test split" if axis.kind == "steps" else "test split"
+    return what + (f" (the first {drawn} of {task.test.counted} steps)" if drawn < task.test.counted else "")
+
+
+def _spans(above: Axes, below: Axes, task: Task, counted: Array, axis: TimeAxis) -> None:
     """Every other span is shaded; each has its name at the top."""
     for index, (name, span) in enumerate(task.spans.items()):
         inside = np.flatnonzero(_counts(span, counted))
         if not len(inside):
             continue
-        first, last = inside[0] + 0.5, inside[-1] + 1.5
+        first, last = axis.places[inside[0]] - axis.half, axis.places[inside[-1]] + axis.half
         for axes in (above, below) if index % 2 else ():
             axes.axvspan(first, last, color="#F3F3F3", lw=0, zorder=0)
         above.text((first + last) / 2, 1.015, name, transform=above.get_xaxis_transform(), ha="center", color="#333333")

@@ -18,6 +18,7 @@ from evo_rnn.errors import DiskError
 from evo_rnn.local_file import shown
 from evo_rnn.verdict import Pair
 from trainers.experiments import tables
+from trainers.experiments.early import early_text
 from trainers.experiments.figures import comparison_figure
 from trainers.experiments.outcome import Comparison
 from trainers.experiments.predictions import can_draw, predictions_figure
@@ -139,6 +140,7 @@ def _measured(comparison: Comparison) -> str:
         f"All methods trained the same network ({model_text(comparison.model)}) on the same data.",
         f"Budget: {budget_text(comparison)}. One pass is one network over all counted training steps once; a gradient "
         "costs what it costs. Seconds are CPU seconds, of all processes that worked for the run.",
+        early_text(tables.early_of(comparison)),
         "Of all networks that a run offered, its champion is the one with the lowest loss on the validation split. "
         "The test split was looked at once for each champion, when its run was over.",
         f"Seeds are paired: {seeds}. Seed i is the same for every method.",
@@ -146,7 +148,7 @@ def _measured(comparison: Comparison) -> str:
         "are too narrow. A run without a finite loss counts as the worst.",
         "A method wins only if it beats every other one: see `evo_rnn/verdict.py`.",
     ]
-    return "\n".join(f"* {line}" for line in lines)
+    return "\n".join(f"* {line}" for line in lines if line)
 
 
 def _versions() -> dict[str, str]:

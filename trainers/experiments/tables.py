@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evo_rnn.statistics import iqm
+from trainers.experiments.early import MARK, early_text
 from trainers.experiments.outcome import Comparison
 from trainers.experiments.wording import NAMES, number
 
@@ -67,7 +68,7 @@ def table(comparison: Comparison) -> Table:
              "train": "train", "passes": "passes", "CPU seconds": "CPU s", "runs": "runs"}  # fmt: skip
     for head in heads.values():
         made.add_column(head, no_wrap=True, justify="right")
-    wide = columns(comparison)
+    wide, early = columns(comparison), early_of(comparison)
     for row in (dict(zip(wide, cells, strict=True)) for cells in _rows(wide)):
         own = row["family"] == "baseline"
         row["interval"] = "" if own else _interval(row["low"], row["high"])
@@ -75,8 +76,19 @@ def table(comparison: Comparison) -> Table:
         row["CPU seconds"] = "" if own else f"{row['CPU seconds']:.1f}"
         row["runs"] = "" if own else f"{row['runs'] - row['failed']}/{row['runs']}" if row["failed"] else row["runs"]
         style = "dim" if own else "bold" if row["method"] == comparison.verdict.winner else ""
-        made.add_row(row["method"], *(_text(row[name]) for name in heads), style=style)
+        made.add_row(
+            row["method"] + (MARK if early.get(row["method"], (0, 0))[0] else ""),
+            *(_text(row[name]) for name in heads),
+            style=style,
+        )
+    if said := early_text(early):
+        made.caption, made.caption_justify = f"{MARK.strip()} {said}", "left"
     return made
+
+
+def early_of(comparison: Comparison) -> dict[str, tuple[int, int]]:
+    """How many runs of each method stopped early, and how many it has."""
+    return {method: (comparison.early(method), len(comparison.of(method))) for method in comparison.methods}
 
 
 def _method(comparison: Comparison, method: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from evo_rnn.tasks.task import Task
 from trainers.experiments.referee import Referee, Row
 from trainers.experiments.stopping import Criterion
 
-EXHAUSTED = "the trainer has nothing left to do"
+EXHAUSTED = "early stopping: the trainer had nothing left to try"
 
 
 @dataclass(frozen=True)

@@ -10,29 +10,41 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
-from evo_rnn.layout import Layout
-from trainers.gradient.estimator import Memory, unrolled
+from trainers.gradient.estimator import NEVER, Memory, Traits, layout_of, multiply_adds, unpacked, unrolled
 
 
 @dataclass(frozen=True)
 class BPTT:
-    """Exact; the whole sequence is one block, so memory grows with its length."""
+    """Exact; what is handed over together is one tape, so memory grows with its length."""
 
-    exact = True
+    traits = Traits(exact=True, unbiased=True)
 
-    def block(self, cell: Cell, steps: int) -> int:  # noqa: ARG002 (one signature for all estimators)
+    def check(self, cell: Cell) -> None:
+        """Any cell."""
+
+    def sees(self, cell: Cell, steps: int) -> int:  # noqa: ARG002 (one signature for all estimators)
+        """All steps."""
+        return steps
+
+    def block(self, cell: Cell, steps: int) -> int:  # noqa: ARG002
         """All steps."""
         return steps
 
     def begin(self, cell: Cell, genes: Tensor, batch: int) -> Memory:
         """The cell's start, attached."""
-        return {"s": cell.start(Layout(cell.leaves()).unpack(genes), batch)}
+        return {"s": cell.start(unpacked(cell, genes), batch)}
 
-    def advance(self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Run forward; autograd's tape is the memory of the way back."""
-        states = unrolled(cell, genes, x.expand(len(genes), *x.shape), memory["s"])
-        return states, {"s": states[:, :, -1]}
+    def advance(
+        self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor = NEVER
+    ) -> tuple[Tensor, Memory]:
+        """Run forward; autograd's tape is the memory of the way back, and ends where the chunk began."""
+        states = unrolled(cell, genes, x, memory["s"], reset)
+        return states, {"s": states[:, :, -1].detach()}
 
-    def passes(self, cell: Cell, forward: float, steps: int) -> float:  # noqa: ARG002
+    def storage(self, cell: Cell, steps: int) -> int:
+        """State, and what is inside a step, for every step."""
+        return steps * (cell.state + sum(len(leaf.targets) for leaf in cell.leaves()))
+
+    def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """Forward, and twice as much back: by the states and by the weights."""
-        return 3.0
+        return 3 * multiply_adds(layout_of(cell))

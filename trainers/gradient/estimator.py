@@ -3,49 +3,90 @@
 Every estimator is used by the same loop. It gives states that are attached to the genes, so whatever follows (a readout,
 several losses, masks) is plain PyTorch, and `backward()` does the rest. Optimizers, rates and clipping live outside.
 
-Notation: s state (S), θ genes (D), D_t = ∂s_t/∂s_{t-1}, I_t = ∂s_t/∂θ at fixed s_{t-1}, J_t = ds_t/dθ the influence matrix.
+Notation: s state (S), θ genes (D), D_t = ∂s_t/∂s_{t-1}, I_t = ∂s_t/∂θ at fixed s_{t-1}, J_t = ds_t/dθ the influence matrix,
+δ_t = ∂L_t/∂s_t, λ_t = dL/ds_t.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
+from evo_rnn.errors import ConfigError
 from evo_rnn.layout import Layout
+from evo_rnn.shapes import Weights, check_shape
 
-Memory = Mapping[str, Tensor]  # what an estimator carries from block to block: the state and what it knows of its past
+Memory = Mapping[str, Tensor]  # what an estimator carries from chunk to chunk: the state and what it knows of its past
+NEVER = torch.empty(0, 0, dtype=torch.bool)  # no reset
+LEARNED = "learned/"  # before the names in a memory of what lives on from one sequence to the next
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What an estimator promises.
+
+    Args:
+        exact: at fixed genes its gradient is BPTT's.
+        unbiased: its expectation is.
+        local_in_time: nothing is kept of earlier steps but a summary of fixed size.
+        local_in_space: what a link keeps depends on its own two ends alone.
+        needs: what a cell must have, in words; empty means any cell.
+    """
+
+    exact: bool = False
+    unbiased: bool = False
+    local_in_time: bool = False
+    local_in_space: bool = False
+    needs: str = ""
 
 
 class Estimator(Protocol):
-    """Carries credit through time.
-
-    `horizon` is how many steps one block has; 0 means all there are. `exact` says whether the gradient of a sum of losses
-    over time, at fixed genes, is the true one.
-    """
+    """Carries credit through time."""
 
     @property
-    def exact(self) -> bool:
-        """Whether it equals BPTT at fixed genes."""
+    def traits(self) -> Traits:
+        """What it promises."""
+        ...
+
+    def check(self, cell: Cell) -> None:
+        """Refuse a cell that lacks what is needed, with a ConfigError that names the alternatives."""
+        ...
+
+    def sees(self, cell: Cell, steps: int) -> int:
+        """How many steps' losses may depend on each other: those of one `backward` that see each other's credit."""
         ...
 
     def block(self, cell: Cell, steps: int) -> int:
-        """How many steps to advance at once on sequences of `steps` steps."""
+        """How many steps are best handed over at once, of sequences of `steps` steps; any number may be."""
         ...
 
     def begin(self, cell: Cell, genes: Tensor, batch: int) -> Memory:
         """The memory before the first step, for cell genes (P, D) and B sequences."""
         ...
 
-    def advance(self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """States (P, B, t, S), attached to `genes (P, D)`, after inputs `x (B, t, I)`; and the memory for the next block."""
+    def advance(
+        self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor = NEVER
+    ) -> tuple[Tensor, Memory]:
+        """States (P, B, t, S), attached to `genes (P, D)`, after inputs `x (B, t, I)`; and the memory for what comes next.
+
+        `x` may have a leading P axis. Where `reset (B, t)` is true, a new episode begins with that step: the state is the
+        cell's start again, and no credit crosses.
+        """
         ...
 
-    def passes(self, cell: Cell, forward: float, steps: int) -> float:
-        """What one gradient costs, in forward passes of a network whose step takes `forward` multiply-adds."""
+    def storage(self, cell: Cell, steps: int) -> int:
+        """Numbers kept for one network and one sequence while `steps` steps are handed over."""
+        ...
+
+    def flops(self, cell: Cell, steps: int) -> float:
+        """Multiply-adds of one step, forward and credit, on sequences of `steps` steps."""
         ...
 
 
@@ -54,48 +95,99 @@ def multiply_adds(layout: Layout) -> float:
     return float(sum(leaf.full for leaf in layout.leaves if len(leaf.shape) > 1))
 
 
-def unrolled(cell: Cell, genes: Tensor, x: Tensor, s: Tensor) -> Tensor:
-    """States (P, B, t, S) of chromosomes (P, D) on inputs (P, B, t, I) from state (P, B, S)."""
-    weights = Layout(cell.leaves()).unpack(genes)
+@lru_cache(maxsize=64)
+def layout_of(cell: Cell) -> Layout:
+    """The layout of the cell's own genes."""
+    return Layout(tuple(cell.leaves()))
+
+
+def unpacked(cell: Cell, genes: Tensor) -> Weights:
+    """The weights of cell genes (P, D).
+
+    Raises:
+        ValueError: if they are not the cell's.
+    """
+    layout = layout_of(cell)
+    check_shape(genes, "genes", ("P", layout.size), "Give the cell's genes alone; they come first in a network's.")
+    return layout.unpack(genes)
+
+
+def entered(cell: Cell, weights: Weights, s: Tensor, reset: Tensor) -> Tensor:
+    """The state (P, B, S) that a step begins from: the cell's start where `reset (B,)`, the last state elsewhere."""
+    return torch.where(reset[:, None], cell.start(weights, s.shape[1]), s) if reset.any() else s
+
+
+def unrolled(cell: Cell, genes: Tensor, x: Tensor, s: Tensor, reset: Tensor = NEVER) -> Tensor:
+    """States (P, B, t, S) of chromosomes (P, D) on inputs (B, t, I) or (P, B, t, I) from state (P, B, S)."""
+    weights = unpacked(cell, genes)
+    x = x.expand(len(genes), *x.shape[-3:])
     steps = []
-    for now in x.unbind(dim=2):
-        s = cell.step(weights, now, s)
+    for t, now in enumerate(x.unbind(dim=2)):
+        s = cell.step(weights, now, entered(cell, weights, s, reset[:, t]) if len(reset) else s)
         steps.append(s)
     return torch.stack(steps, dim=2)
 
 
-def folded(genes: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """A row for each network and sequence, each with an influence of its own: genes (P B, D), inputs (P B, 1, t, I)."""
-    people, batch = len(genes), len(x)
-    rows = genes.repeat_interleave(batch, dim=0)
-    return rows, x.expand(people, *x.shape).reshape(people * batch, 1, *x.shape[1:])
-
-
-def jacobian(outputs: Tensor, inputs: tuple[Tensor, ...], *, keep: bool = False) -> tuple[Tensor, ...]:
-    """For outputs (N, 1, S): the rows' own derivatives (N, S, *input) by each input (N, *input), in one batched sweep."""
-    count = outputs.shape[-1]
-    basis = torch.eye(count, dtype=outputs.dtype, device=outputs.device)[:, None, None].expand(count, *outputs.shape)
-    parts = torch.autograd.grad(outputs, inputs, basis, is_grads_batched=True, retain_graph=keep)
-    return tuple(part.transpose(0, 1) for part in parts)
-
-
-class Attach(torch.autograd.Function):
-    """The edge: a state (N, 1, S) whose backward to the genes (N, D) is `ds @ J` with the influence J (N, S, D)."""
+class Edge(torch.autograd.Function):
+    """The edge: states (P, B, t, S) whose backward to the unpacked weights (P, F) is `ds @ J`, however J is kept."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, genes: Tensor, s: Tensor, influence: Tensor) -> Tensor:  # noqa: ARG004
-        """`s` itself."""
-        ctx.save_for_backward(influence)
-        return s.clone()
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        weights: Tensor,  # noqa: ARG004 (what the edge leads to)
+        states: Tensor,
+        pull: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """`states` themselves."""
+        ctx.pull = pull  # type: ignore[attr-defined]
+        return states.view_as(states)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """Ds @ J, row by row."""
-        (influence,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return torch.bmm(grads[0], influence)[:, 0], None, None
+        """Ds @ J."""
+        return ctx.pull(grads[0]), None, None  # type: ignore[attr-defined]
 
 
-def attached(genes: Tensor, s: Tensor, influence: Tensor) -> Tensor:
-    """The state (N, 1, S), attached to the genes (N, D) by the influence (N, S, D)."""
-    state: Tensor = Attach.apply(genes, s, influence)  # type: ignore[no-untyped-call]
-    return state
+def attached(cell: Cell, genes: Tensor, states: Tensor, pull: Callable[[Tensor], Tensor]) -> Tensor:
+    """States attached to genes (P, D) by `pull`: from ∂L/∂s (P, B, t, S) to ∂L/∂w (P, F) of the unpacked weights."""
+    layout = layout_of(cell)
+    weights = genes
+    if any(leaf.free for leaf in layout.leaves):
+        weights = torch.cat([leaf.flatten(1) for leaf in layout.unpack(genes).values()], dim=1)
+    joined: Tensor = Edge.apply(weights, states, pull)  # type: ignore[no-untyped-call]
+    return joined
+
+
+def check_storage(rule: Estimator, cell: Cell, genes: Tensor, batch: int, limit: float) -> None:
+    """Refuse an influence of more than `limit` GiB.
+
+    Raises:
+        ConfigError: with what it would take and what else could be used.
+    """
+    wanted = rule.storage(cell, 1) * len(genes) * batch * genes.element_size() / GIB
+    if wanted > limit:
+        raise ConfigError(
+            f"{type(rule).__name__} would keep {wanted:.3g} GiB for {len(genes)} networks of {cell.state} state columns on "
+            f"{batch} sequences, but limit is {limit:g} GiB. Use bptt, tbptt, snap or uoro, fewer networks or sequences at "
+            "once, or a higher limit."
+        )
+
+
+def check_least(rule: object, **least: int) -> None:
+    """Refuse fields of a rule that are too small.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    for name, value in least.items():
+        came = getattr(rule, name)
+        if isinstance(came, str) or came < value:
+            raise ConfigError(f"{name} should be at least {value} but is {came!r}.")
+
+
+Rule = TypeVar("Rule", bound=Any)
+
+
+def reseeded(rule: Rule, seed: int) -> Rule:
+    """The same rule with other random draws, if it has any."""
+    return replace(rule, seed=seed) if any(each.name == "seed" for each in fields(rule)) else rule

@@ -1,8 +1,9 @@
 """The BPTT/RTRL hybrid by blocks (Schmidhuber 1992, Neural Computation 4, A fixed size storage O(n³) algorithm).
 
-Inside a block of h steps the tape carries credit; across blocks the influence matrix does. With s_0 the state and J_0 the
+Inside a block of h steps credit goes back, across blocks the influence matrix carries it. With s_0 the state and J_0 the
 influence at the block's start:   gradient = ∂L/∂θ + (∂L/∂s_0) J_0,   J_h = ∂s_h/∂θ + (∂s_h/∂s_0) J_0.
-One step a block is RTRL, one block for all is BPTT; in between it is exact with fixed memory at the cost O(n³) a step.
+One step a block is RTRL, one block for all is BPTT; in between it is exact with fixed memory at the cost O(n³) a step. The
+steps of a block may be handed over one by one: each then has its own exact gradient, at the same cost.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
-from evo_rnn.layout import Layout
-from trainers.gradient.estimator import Memory, attached, folded, jacobian, multiply_adds, unrolled
+from trainers.gradient.estimator import NEVER, Memory, Traits, check_least, check_storage, layout_of
 from trainers.gradient.rtrl import RTRL
+from trainers.gradient.tangent import Tangent, joined, owed, tangent, tangent_flops
 
 
 @dataclass(frozen=True)
@@ -23,38 +24,117 @@ class Hybrid:
     """Exact for every block length: BPTT inside blocks, RTRL between them.
 
     Args:
-        horizon: steps a block; 0 takes the number of state columns, but no fewer than 16.
+        horizon: h, steps a block; "auto" takes the number of state columns, but no fewer than 16.
+        limit: GiB that the influence matrices may take.
     """
 
-    horizon: int = 0
-    exact = True
+    horizon: int | str = "auto"
+    limit: float = 4.0
+    traits = Traits(exact=True, unbiased=True, local_in_time=True)
 
     def __post_init__(self) -> None:
-        if self.horizon < 0:
-            raise ValueError(f"horizon should be at least 1 step, or 0 for the usual choice, but is {self.horizon}.")
+        if self.horizon != "auto":
+            check_least(self, horizon=1)
+
+    def _length(self, cell: Cell) -> int:
+        return max(cell.state, 16) if self.horizon == "auto" else int(self.horizon)
+
+    def check(self, cell: Cell) -> None:
+        """Any cell."""
+
+    def sees(self, cell: Cell, steps: int) -> int:
+        """The block."""
+        return self.block(cell, steps)
 
     def block(self, cell: Cell, steps: int) -> int:
-        """The horizon, or all steps if there are fewer."""
-        return min(self.horizon or max(cell.state, 16), steps)
+        """h, or all steps if there are fewer."""
+        return min(self._length(cell), steps)
 
     def begin(self, cell: Cell, genes: Tensor, batch: int) -> Memory:
-        """As RTRL begins."""
-        return RTRL().begin(cell, genes, batch)
+        """As RTRL begins, with no step of the block done.
 
-    def advance(self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Enter the block by the edge, run it on the tape, and leave with the influence at its end."""
-        rows, inputs = folded(genes, x)
-        with torch.enable_grad():
-            s = attached(rows, memory["s"], memory["J"])
-            states = unrolled(cell, rows, inputs, s)
-        last = states[:, :, -1]
-        (influence,) = jacobian(last, (rows,), keep=True)  # the edge adds (∂s_h/∂s_0) J_0
-        after = {"s": last.detach(), "J": influence.detach()}
-        return states.view(len(genes), len(x), *states.shape[2:]), after
+        Raises:
+            ConfigError: if the influence is over the limit.
+        """
+        check_storage(self, cell, genes, batch, self.limit)
+        return dict(RTRL(self.limit).begin(cell, genes, batch))
 
-    def passes(self, cell: Cell, forward: float, steps: int) -> float:
-        """BPTT's three; S more sweeps back through the block; and each sweep's product with J_0, once a block."""
-        layout = Layout(cell.leaves())
-        sweep, state = 2 * multiply_adds(layout), cell.state
-        edge = state * (state + 1) * layout.size / self.block(cell, steps)
-        return 3 + (state * sweep + edge) / forward
+    def advance(
+        self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor = NEVER
+    ) -> tuple[Tensor, Memory]:
+        """Go on in the block, over as many block ends as the chunk has."""
+        length, parts, at = self._length(cell), [], 0
+        while at < x.shape[-2]:
+            done = len(memory["D"]) if "D" in memory else 0
+            here = slice(at, at + length - done)
+            states, memory = _within(cell, genes, x[..., here, :], memory, reset[:, here], length)
+            parts.append(states)
+            at = here.stop
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2), memory
+
+    def storage(self, cell: Cell, steps: int) -> int:  # noqa: ARG002
+        """One influence matrix, the sums' credit that makes the next one, and the block's tangent."""
+        length, layout, state = self._length(cell), layout_of(cell), cell.state
+        sums = sum(len(leaf.targets) for leaf in layout.leaves)
+        return 2 * state * layout.size + length * state * (2 * state + sums)
+
+    def flops(self, cell: Cell, steps: int) -> float:
+        """The block's sweeps: Γ D (S³) and its sums' credit (S D), and once a block (∂s_h/∂s_0) J_0 (S² D)."""
+        state, size = cell.state, layout_of(cell).size
+        length = self.block(cell, steps)
+        carried = state**3 + state * size + state**2 * size / length
+        return tangent_flops(cell) + carried + state**2 + size * (1 + state / length)
+
+
+def _within(cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor, length: int) -> tuple[Tensor, Memory]:
+    """Some steps of one block; the last of them may end it."""
+    states, new = tangent(cell, genes, x, memory["s"], reset)
+    block, start = _longer(memory, new), memory["J"]
+    fresh = owed(cell, genes, x.shape[-3]) if len(block.cut) else start
+
+    def pull(ds: Tensor) -> Tensor:
+        errors = torch.cat([ds.new_zeros(len(block.D) - len(ds), *ds.shape[1:]), ds])[:, :, None]
+        return _back(block, errors, start, fresh)[:, 0]
+
+    joint = joined(cell, genes, states, block.anatomy, pull)
+    if len(block.D) < length:
+        return joint, {"s": states[:, :, -1], "J": start, **_kept(block)}
+    ends = torch.eye(cell.state, dtype=start.dtype, device=start.device).expand(1, len(start), -1, -1)
+    return joint, {"s": states[:, :, -1], "J": _back(block, ends, start, fresh)}
+
+
+def _back(block: Tangent, errors: Tensor, start: Tensor, fresh: Tensor) -> Tensor:
+    """Credit (N, V, F) of errors (t, N, V, S), or (1, N, V, S) at the last step alone: λ_{t-1} = δ_{t-1} + λ_t D_t."""
+    credit = errors.new_empty(len(block.D) + 1, *errors.shape[1:])  # λ_0, ..., λ_h
+    credit[-1] = errors[-1]
+    crossing = torch.zeros_like(credit[0])
+    for t in range(len(block.D), 0, -1):
+        torch.bmm(credit[t], block.D[t - 1], out=credit[t - 1])
+        if len(block.cut):  # a new episode owes to its start, and to nothing before
+            begun = block.cut[t - 1, :, None, None]
+            crossing += credit[t - 1] * begun
+            credit[t - 1] *= ~begun
+        if 1 < t <= len(errors):
+            credit[t - 1] += errors[t - 2]
+    total = torch.baddbmm(block.pulled(credit[1:]), credit[0], start)  # ∂/∂θ + (∂/∂s_0) J_0
+    return torch.baddbmm(total, crossing, fresh) if len(block.cut) else total
+
+
+def _longer(memory: Memory, new: Tangent) -> Tangent:
+    """The block's tangent so far with the new steps behind it."""
+    if "D" not in memory:
+        return new
+    k = tuple(torch.cat([memory[f"K{i}"], each]) for i, each in enumerate(new.K))
+    z = tuple(torch.cat([memory[f"z{i}"], each]) for i, each in enumerate(new.z))
+    d = torch.cat([memory["D"], new.D])
+    cuts = [
+        each if len(each) else torch.zeros(steps, d.shape[1], dtype=torch.bool, device=d.device)
+        for each, steps in ((memory["cut"], len(memory["D"])), (new.cut, len(new.D)))
+    ]
+    cut = torch.cat(cuts) if any(len(each) for each in (memory["cut"], new.cut)) else NEVER
+    return Tangent(new.anatomy, d, k, z, cut)
+
+
+def _kept(block: Tangent) -> Memory:
+    named = {f"K{i}": each for i, each in enumerate(block.K)} | {f"z{i}": each for i, each in enumerate(block.z)}
+    return {"D": block.D, "cut": block.cut, **named}

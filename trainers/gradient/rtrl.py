@@ -11,52 +11,67 @@ import torch
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
-from evo_rnn.layout import Layout
-from trainers.gradient.estimator import Memory, attached, folded, jacobian, multiply_adds
+from trainers.gradient.estimator import NEVER, Memory, Traits, check_storage, layout_of, unpacked
+from trainers.gradient.tangent import joined, owed, tangent, tangent_flops
 
-HANDED_OVER = 16
+HANDED_OVER = 16  # steps
 
 
 @dataclass(frozen=True)
 class RTRL:
-    """Exact; the influence matrix is carried at every step, so memory does not grow with the sequence."""
+    """Exact; the influence matrix is carried at every step, so memory does not grow with the sequence.
 
-    exact = True
+    Args:
+        limit: GiB that the influence matrices may take.
+    """
 
-    def block(self, cell: Cell, steps: int) -> int:  # noqa: ARG002 (one signature for all estimators)
-        """Steps handed over together, to save calls; credit is carried at every one of them."""
+    limit: float = 4.0
+    traits = Traits(exact=True, unbiased=True, local_in_time=True)
+
+    def check(self, cell: Cell) -> None:
+        """Any cell."""
+
+    def sees(self, cell: Cell, steps: int) -> int:  # noqa: ARG002 (one signature for all estimators)
+        """One: every step's gradient is complete at that step."""
+        return 1
+
+    def block(self, cell: Cell, steps: int) -> int:  # noqa: ARG002
+        """A few, to save calls."""
         return min(HANDED_OVER, steps)
 
     def begin(self, cell: Cell, genes: Tensor, batch: int) -> Memory:
-        """The cell's start and what it owes to the genes: nothing, unless the start is learned."""
-        rows, _ = folded(genes.detach(), genes.new_zeros(batch, 1, cell.inputs))
-        rows.requires_grad_()
-        s = cell.start(Layout(cell.leaves()).unpack(rows), 1)
-        owed = jacobian(s, (rows,))[0] if s.requires_grad else s.new_zeros(len(rows), cell.state, rows.shape[1])
-        return {"s": s.detach(), "J": owed}
+        """The cell's start and what it owes to the genes: nothing, unless the start is learned.
 
-    def advance(self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """One tick a time: state and influence go forward together."""
-        rows, inputs = folded(genes, x)
-        layout, count, s, influence = Layout(cell.leaves()), cell.state, memory["s"], memory["J"]
-        copies = rows.detach().repeat_interleave(count, dim=0)  # one row for each derivative of each state column
-        weights = {name: leaf.detach().requires_grad_() for name, leaf in layout.unpack(copies).items()}
-        basis = torch.eye(count, dtype=s.dtype, device=s.device).repeat(len(rows), 1)[:, None]
-        steps = []
-        for now in inputs.unbind(dim=2):
-            with torch.enable_grad():
-                here = s.repeat_interleave(count, dim=0).requires_grad_()
-                after = cell.step(weights, now.repeat_interleave(count, dim=0), here)
-                d, *i = torch.autograd.grad(after, (here, *weights.values()), basis, materialize_grads=True)
-            s = after.detach()[::count]
-            immediate = layout.pack(dict(zip(weights, i, strict=True))).view_as(influence)
-            influence = torch.baddbmm(immediate, d.view(len(rows), count, count), influence)  # J_t = D_t J_{t-1} + I_t
-            steps.append(attached(rows, s, influence))
-        states = torch.stack(steps, dim=2)
-        return states.view(len(genes), len(x), *states.shape[2:]), {"s": s, "J": influence}
+        Raises:
+            ConfigError: if the influence is over the limit.
+        """
+        check_storage(self, cell, genes, batch, self.limit)
+        start = cell.start(unpacked(cell, genes.detach()), batch).detach()
+        return {"s": start, "J": owed(cell, genes, batch)}
 
-    def passes(self, cell: Cell, forward: float, steps: int) -> float:  # noqa: ARG002
-        """S times forward and back through the step; D_t J_{t-1} (S² D) and δ_t J_t (S D); the readout both ways."""
-        layout, state = Layout(cell.leaves()), cell.state
-        step = multiply_adds(layout)
-        return (3 * (forward - step) + 3 * state * step + state * (state + 1) * layout.size) / forward
+    def advance(
+        self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor = NEVER
+    ) -> tuple[Tensor, Memory]:
+        """State and influence go forward together, one tick a time."""
+        states, run = tangent(cell, genes, x, memory["s"], reset)
+        places, immediate = run.immediate()
+        influence, influences = memory["J"], memory["J"].new_empty(len(run.D), *memory["J"].shape)
+        for t, d in enumerate(run.D):
+            if len(run.cut):
+                influence = torch.where(run.cut[t, :, None, None], owed(cell, genes, x.shape[-3]), influence)
+            influence = torch.bmm(d, influence, out=influences[t])  # D_t J_{t-1}
+            influence.view(len(influence), -1).scatter_add_(1, places.expand(len(influence), -1), immediate[t])  # + I_t
+
+        def pull(ds: Tensor) -> Tensor:
+            return torch.bmm(ds.flatten(0, 1)[:, None], influences.flatten(0, 1)).view(*ds.shape[:2], -1).sum(dim=0)
+
+        after = {"s": states[:, :, -1], "J": influence}
+        return joined(cell, genes, states, run.anatomy, pull), after
+
+    def storage(self, cell: Cell, steps: int) -> int:
+        """An influence matrix for every step that is handed over."""
+        return steps * cell.state * layout_of(cell).size
+
+    def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
+        """D_t J_{t-1} (S² D), δ_t J_t (S D) and the tangent."""
+        return cell.state * (cell.state + 1) * layout_of(cell).size + tangent_flops(cell)

@@ -1,0 +1,68 @@
+"""One run on the command line: one method, one seed, and what came of it."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+
+from evo_rnn.errors import ConfigError
+from evo_rnn.evaluation.ray_evaluator import Compute
+from evo_rnn.local_file import shown
+from evo_rnn.progress import Trainer
+from evo_rnn.tracking import Tracker
+from trainers.commands.frame import Place, closing, introduce, tracked
+from trainers.commands.plan import Plan, asked_params, config_text
+from trainers.commands.terminal import Board, console, say
+from trainers.commands.view import say_result
+from trainers.control import twinless
+from trainers.experiments.book import RunPage, model_params, plain, settings_of, short_name
+from trainers.experiments.builders import compute_of, trainer_of
+from trainers.experiments.methods import METHODS
+from trainers.experiments.publish import publish
+from trainers.experiments.race import Event
+from trainers.experiments.trial import slices
+
+
+def solo(plan: Plan, *, as_json: bool) -> None:
+    """Train once and print what came of it."""
+    config, screen = plan.config, console(as_json)
+    name = config.method["name"]
+    trainer = trainer_of(config.method, plan.task)
+    if name == "torch" and (why := twinless(plan.model)):
+        raise ConfigError(f"{shown(plan.source)}: method torch: {why}. Choose another method or cell.")
+    compute = compute_of(config, 0)  # "auto" is none: a generation must be long to be worth sending
+    introduce(screen, plan, f"{name}; seed {config.seed}", "", compute.workers)
+    with tracked(plan) as tracker:
+        page = _page(plan, trainer, tracker)
+        _trained(plan, trainer, compute, page, screen)
+        publish(tracker, page.run, plan.model, plan.task, page.champion, plan.columns)
+        place = Place(tracker.mlflow_run_id(page.run), tracker.experiment_id, tracker.uri)
+    if as_json:
+        heads = {"run_id": place.run, "experiment_id": place.experiment, "status": "FINISHED"}
+        print(json.dumps(plain({**heads, **page.result})))
+        return
+    say(screen, "")
+    say_result(screen, page.result)
+    say(screen, "")
+    closing(screen, "1 run with its champion", place, plan.columns)
+
+
+def _page(plan: Plan, trainer: Trainer, tracker: Tracker) -> RunPage:
+    config, model, name = plan.config, plan.model, plan.config.method["name"]
+    params = {"method": name, "seed": config.seed, "task": plan.task.name, "budget.passes": config.budget.passes}
+    params |= {**model_params(model), **settings_of(trainer, name), **asked_params(config)}
+    tags = {"evo.method": name, "evo.family": METHODS[name].family, "evo.seed": str(config.seed)}
+    title = f"{name} - {short_name(model)} - seed {config.seed}"
+    page = RunPage(tracker, title, model, plan.task, params, tags, columns=plan.columns)
+    page.keep("config.yaml", config_text(config, many=False))
+    return page
+
+
+def _trained(plan: Plan, trainer: Trainer, compute: Compute, page: RunPage, screen: Console) -> None:
+    """Every slice is written down and shown."""
+    name, seed = plan.config.method["name"], plan.config.seed
+    with Board(screen, [name], 1, plan.config.budget.passes).shown() as board:
+        for piece in slices(trainer, plan.model, plan.task, plan.rules, seed, compute=compute):
+            page.write(piece)
+            board.update(Event(name, seed, piece))
