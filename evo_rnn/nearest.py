@@ -16,8 +16,9 @@ def nearest(word: object, known: Iterable[str]) -> str:
     """
     typed = str(word)[:FAR].casefold()
     folded = {name.casefold(): name for name in reversed(list(known))}
-    shuffled = [name for name in folded if set(name) == set(typed) and abs(len(name) - len(typed)) <= 1]
-    found = difflib.get_close_matches(typed, shuffled or folded, n=1, cutoff=0.0 if shuffled else 0.6)
+    shuffled = [name for name in folded if sorted(name) == sorted(typed)]
+    same = shuffled or [name for name in folded if set(name) == set(typed) and abs(len(name) - len(typed)) <= 1]
+    found = difflib.get_close_matches(typed, same or folded, n=1, cutoff=0.0 if same else 0.6)
     return folded[found[0]] if found else ""
 
 

@@ -7,25 +7,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evo_rnn.nearest import did_you_mean, nearest
-from trainers.experiments.methods import METHODS
+
+KNOWN = ("ga", "random", "bptt", "tbptt", "rtrl", "hybrid", "memetic", "baldwinian", "evolino", "torch")
 
 
-@pytest.mark.parametrize("known", METHODS)
+@pytest.mark.parametrize("known", KNOWN)
 def test_two_neighbours_that_changed_places_are_one_slip(known: str) -> None:
     for place in range(len(known) - 1):
         slip = known[:place] + known[place + 1] + known[place] + known[place + 2 :]
-        assert nearest(slip.upper(), METHODS) == known
+        assert nearest(slip.upper(), KNOWN) == known
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("btpp", "bptt"), ("rtl", "rtrl"), ("gaa", "ga"), ("torhc", "torch")])
 def test_letters_doubled_dropped_or_in_another_order_are_understood(typed: str, meant: str) -> None:
-    assert nearest(typed, METHODS) == meant
-    assert did_you_mean(typed, METHODS) == f" Did you mean {meant!r}?"
+    assert nearest(typed, KNOWN) == meant
+    assert did_you_mean(typed, KNOWN) == f" Did you mean {meant!r}?"
 
 
 @pytest.mark.parametrize("typed", ["zzz", "", 17, "sgd"])
 def test_a_word_like_none_asks_nothing(typed: object) -> None:
-    assert did_you_mean(typed, METHODS) == ""
+    assert did_you_mean(typed, KNOWN) == ""
     assert nearest("ga", []) == ""
 
 

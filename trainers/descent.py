@@ -22,7 +22,11 @@ from evo_rnn.seeds import generator
 from evo_rnn.shapes import Array, Genes
 from evo_rnn.tasks.task import Task
 from evo_rnn.threads import Stopwatch
-from trainers.gradient import BPTT, Estimator, passes, slope
+from trainers.gradient import BPTT, Estimator, passes
+from trainers.gradient.estimator import LEARNED, Memory, check_least, reseeded
+from trainers.gradient.regulation import regulated
+from trainers.gradient.slope import check_served
+from trainers.moving import Move
 from trainers.rows import OPTIMIZERS, Rows
 
 
@@ -38,6 +42,10 @@ class Descent:
         clip: bound on the norm of each row's gradient; 0 means none.
         spread: width of the initial genes, relative to each gene's usual range.
         minibatch: sequences a step; 0 means all. The training loss is then known every `check` steps, for a pass a row.
+        update_every: time steps after which the weights move, inside the sequences; 0 means at their end. The loss is
+            then known as with minibatches.
+        regulation: bound on a gradient's growth through a unit that hears only itself, over a whole sequence (Li et al.
+            2018 take 2): after each step such weights are put back into it; 0 means none.
         check: steps between two looks at the validation split.
         patience: looks without a better validation loss after which a row starts afresh.
     """
@@ -49,6 +57,8 @@ class Descent:
     clip: float = 1.0
     spread: float = 1.0
     minibatch: int = 0
+    update_every: int = 0
+    regulation: float = 0.0
     check: int = 10
     patience: int = 20
 
@@ -57,9 +67,7 @@ class Descent:
             raise ConfigError(f"optimizer should be one of {sorted(OPTIMIZERS)} but is {self.optimizer!r}.")
         if not self.learning_rates or min(self.learning_rates) <= 0:
             raise ConfigError(f"learning_rates should be positive numbers but are {self.learning_rates}.")
-        for name, least in {"restarts": 1, "check": 1, "patience": 1, "clip": 0, "minibatch": 0}.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} should be at least {least} but is {getattr(self, name)}.")
+        check_least(self, restarts=1, check=1, patience=1, clip=0, minibatch=0, update_every=0, regulation=0)
 
     def train(
         self, model: Model, task: Task, seed: int, resume: State = FRESH, compute: Compute = LOCAL
@@ -71,49 +79,50 @@ class Descent:
         """
         if not isinstance(model, Network):
             raise ConfigError(f"model should be a Network for gradient descent but is {model}. Use evolution.")
-        rows = Rows(
-            self.optimizer, np.repeat(self.learning_rates, self.restarts), self._draw(model, seed), self.patience
-        )
-        step, spent, budget, best = rows.restore(resume)
         train, loss = batch(task.train, torch.float32, compute.device), LOSSES[task.loss]
-        cost = passes(self.estimator, model, train.inputs.shape[1])
+        steps = train.inputs.shape[1]
+        check_served(self.estimator, model, self.update_every or steps, loss)
+        rates = np.repeat(self.learning_rates, self.restarts)
+        rows = Rows(self.optimizer, rates, self._draw(model, seed, steps), self.patience)
+        step, spent, budget, best = rows.restore(resume)
+        learned: Memory = {name: torch.tensor(value) for name, value in resume.items() if name.startswith(LEARNED)}
+        cost = passes(self.estimator, model, steps)
         validation = LocalEvaluator(model, task.validation, task.loss, compute.device)
         whole = LocalEvaluator(model, task.train, task.loss, compute.device)
         watch = Stopwatch(spent)
         while True:
             watch.start()
             data = _sample(train, self.minibatch, seed, step)
+            rule = reseeded(self.estimator, seed, step)
+            move = Move(rows, rule, model, data, loss, self.update_every, self.clip, self.regulation)
             genes = rows.genes()
-            losses, gradient = slope(self.estimator, model, genes.to(compute.device), data, loss)
-            clean = sanitise(losses.cpu().double().numpy())
-            norm = rows.step(clipped(gradient.cpu(), self.clip), np.isfinite(clean))
+            found, norm = move(learned)
+            clean, learned = sanitise(found.loss.cpu().double().numpy()), found.memory
             step += 1
             budget += cost * len(genes) * float(data.counted / train.counted)
             if step % self.check == 0:
                 rows.judge(validation(rows.genes().numpy()))
-            if data is train:
+            if data is train and not self.update_every:
                 best = min(best, clean.min())
-            elif step % self.check == 0:  # a loss on a few sequences is no loss on all of them
+            elif (
+                step % self.check == 0
+            ):  # a loss on a few sequences, or of weights that move, is no loss on all of them
                 genes = rows.genes()
                 clean, budget = whole(genes.numpy()), budget + len(genes)
                 best = min(best, clean.min())
-            seconds = watch.stop()
-            yield _progress(rows, step, budget, seconds, best, genes.numpy(), clean, norm)
+            loop = np.array([step, watch.stop(), budget, best])
+            metrics = {"gradient/norm": norm} | influence_metric(found.influence)
+            yield _progress(rows, loop, genes.numpy(), clean, learned, metrics)
 
-    def _draw(self, model: Network, seed: int) -> Rows.Draw:
+    def _draw(self, model: Network, seed: int, steps: int) -> Rows.Draw:
         def draw(row: int, life: int) -> Genes:
-            genes: Genes = model.layout.draw(generator(seed, "descent", generation=life, index=row), 1, self.spread)[0]
-            return genes
+            genes = model.layout.draw(generator(seed, "descent", generation=life, index=row), 1, self.spread)
+            if self.regulation:
+                genes = regulated(model.layout, torch.from_numpy(genes), steps, self.regulation).numpy()
+            drawn: Genes = genes[0]
+            return drawn
 
         return draw
-
-
-def clipped(gradient: Tensor, bound: float) -> Tensor:
-    """Each row of (P, D) scaled to a norm of at most `bound`; 0 leaves it alone."""
-    if bound == 0:
-        return gradient
-    norm: Tensor = gradient.norm(dim=1, keepdim=True)
-    return gradient * (bound / norm.clamp(min=bound))
 
 
 def _sample(data: Batch, count: int, seed: int, step: int) -> Batch:
@@ -125,14 +134,21 @@ def _sample(data: Batch, count: int, seed: int, step: int) -> Batch:
     return replace(data, inputs=data.inputs[index], targets=data.targets[index], counts=data.counts[index])
 
 
+def influence_metric(influence: Tensor) -> dict[str, float]:
+    """The median over the networks of the largest norm of an influence matrix, where one is kept."""
+    return {"influence/norm": float(influence.median())} if influence.any() else {}
+
+
 def _progress(
-    rows: Rows, step: int, budget: float, seconds: float, best: float, genes: Genes, losses: Array, norm: float
+    rows: Rows, loop: Array, genes: Genes, losses: Array, learned: Memory, metrics: dict[str, float]
 ) -> Progress:
     first = ranking(losses)[:OFFERED]
+    own = {name: np.array(value.cpu().numpy()) for name, value in learned.items()}
 
     def checkpoint() -> dict[str, Array]:
-        return rows.state() | {"loop": np.array([step, seconds, budget, best])}
+        return rows.state() | own | {"loop": loop}
 
+    step, seconds, budget, best = loop
     return Progress(
-        step, budget, seconds, best, genes[first].copy(), losses[first], checkpoint, {"gradient/norm": norm}
+        int(step), float(budget), float(seconds), float(best), genes[first].copy(), losses[first], checkpoint, metrics
     )

@@ -10,8 +10,8 @@ from torch import Tensor
 from evo_rnn.errors import ConfigError
 from evo_rnn.fitness import LOSSES, Batch
 from evo_rnn.network import Model, Network
-from trainers.descent import clipped
 from trainers.gradient import BPTT, Estimator, passes, slope
+from trainers.moving import clipped
 
 
 @dataclass(frozen=True)

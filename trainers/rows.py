@@ -49,6 +49,12 @@ class Rows:
         """A copy (P, D)."""
         return torch.stack([row.detach() for row in self._rows])
 
+    def put(self, genes: Tensor) -> None:
+        """Take other genes (P, D) and keep what the optimizer remembers."""
+        with torch.no_grad():
+            for row, wanted in zip(self._rows, genes, strict=True):
+                row.copy_(wanted)
+
     def step(self, gradient: Tensor, sound: Array) -> float:
         """Move every row along its gradient (P, D), draw broken ones afresh; the median norm of the sound gradients."""
         sound = sound & torch.isfinite(gradient).all(dim=1).numpy()
@@ -90,9 +96,7 @@ class Rows:
         if not state:
             return 0, 0.0, 0.0, np.inf
         self._lives, self._best, self._waited = (np.array(state[name]) for name in ("lives", "best", "waited"))
-        with torch.no_grad():
-            for row, genes in zip(self._rows, state["genes"], strict=True):
-                row.copy_(torch.from_numpy(np.array(genes)))
+        self.put(torch.from_numpy(np.array(state["genes"])))
         for name, value in state.items():
             if name.startswith("optimizer/"):
                 _, index, key = name.split("/")

@@ -20,7 +20,17 @@ from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
 from evo_rnn.errors import ConfigError
-from trainers.gradient.estimator import NEVER, Edge, Memory, Traits, check_least, layout_of, multiply_adds, unpacked, unrolled
+from trainers.gradient.estimator import (
+    NEVER,
+    Edge,
+    Memory,
+    Traits,
+    check_least,
+    layout_of,
+    multiply_adds,
+    unpacked,
+    unrolled,
+)
 from trainers.gradient.tbptt import kept, pieces, widened
 
 LEARNED = "learned/"  # before the names of what lives on from one sequence to the next
@@ -43,7 +53,9 @@ class DNI:
     def __post_init__(self) -> None:
         check_least(self, horizon=1)
         if not 0 <= self.rate < 2:
-            raise ConfigError(f"rate should be from 0 to below 2 but is {self.rate!r}. Beyond, the synthesiser diverges.")
+            raise ConfigError(
+                f"rate should be from 0 to below 2 but is {self.rate!r}. Beyond, the synthesiser diverges."
+            )
 
     def check(self, cell: Cell) -> None:
         """Any cell."""

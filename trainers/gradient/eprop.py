@@ -20,6 +20,7 @@ from trainers.gradient.masked import (
     Carried,
     advanced,
     begun,
+    carried_flops,
     check_feedback,
     gathered,
     handed_over,
@@ -113,8 +114,10 @@ class EProp:
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """A few for each link."""
-        low = sum(part.rows.shape[1] * (part.size + 3) * part.columns.numel() for part in _mask(cell).parts)
-        return masked_flops(cell, _mask(cell)) + (low if self.decay else 0)
+        if not self.decay:
+            return masked_flops(cell, _mask(cell))
+        traces = ((part.size + 3) * part.rows.shape[1] * part.columns.numel() for part in _mask(cell).parts)
+        return carried_flops(cell, _mask(cell)) + sum(traces)
 
 
 def _low_passed(along: Carried, memory: Memory, decay: float) -> tuple[Tensor, ...]:

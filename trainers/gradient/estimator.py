@@ -20,6 +20,7 @@ from torch import Tensor
 from evo_rnn.cells.cell import Cell
 from evo_rnn.errors import ConfigError
 from evo_rnn.layout import Layout
+from evo_rnn.seeds import generator
 from evo_rnn.shapes import Weights, check_shape
 
 Memory = Mapping[str, Tensor]  # what an estimator carries from chunk to chunk: the state and what it knows of its past
@@ -188,6 +189,8 @@ def check_least(rule: object, **least: int) -> None:
 Rule = TypeVar("Rule", bound=Any)
 
 
-def reseeded(rule: Rule, seed: int) -> Rule:
-    """The same rule with other random draws, if it has any."""
-    return replace(rule, seed=seed) if any(each.name == "seed" for each in fields(rule)) else rule
+def reseeded(rule: Rule, seed: int, step: int) -> Rule:
+    """The same rule with draws of its own for each step of a run, if it draws any."""
+    if not any(each.name == "seed" for each in fields(rule)):
+        return rule
+    return replace(rule, seed=int(generator(rule.seed, "estimator", seed, generation=step).integers(2**31)))

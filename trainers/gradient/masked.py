@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 
 from evo_rnn.cells.cell import Cell
 from evo_rnn.errors import ConfigError
-from trainers.gradient.estimator import NEVER, Memory, unpacked
+from trainers.gradient.estimator import NEVER, Memory, layout_of, unpacked
 from trainers.gradient.mask import Mask, Part
 from trainers.gradient.tangent import Tangent, joined, owed, tangent, tangent_flops
 
@@ -172,10 +172,14 @@ def handed_over(mask: Mask, steps: int) -> int:
 
 
 def masked_flops(cell: Cell, mask: Mask) -> float:
-    """Multiply-adds of one step: D J + K z and δ J for every block, and the tangent."""
-    blocks = sum((part.size + 2) * part.size * part.columns.numel() for part in mask.parts)
-    between = sum(part.rows.numel() * part.size for part in mask.parts)
-    return float(blocks + between) + tangent_flops(cell)
+    """Multiply-adds of one step: the influence goes on, and credit is pulled through it."""
+    blocks = sum(part.size * (part.columns.numel() + part.rows.numel()) for part in mask.parts)
+    return carried_flops(cell, mask) + blocks + layout_of(cell).size
+
+
+def carried_flops(cell: Cell, mask: Mask) -> float:
+    """Multiply-adds of one step of every block, D J + K z, and of the tangent."""
+    return tangent_flops(cell) + sum((part.size + 1) * part.size * part.columns.numel() for part in mask.parts)
 
 
 def check_feedback(feedback: str) -> None:

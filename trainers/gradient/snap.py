@@ -2,7 +2,7 @@
 
 J_t = M_k ∘ (D_t J_{t-1} + I_t), where M_k holds what a link reaches within k steps: with k = 1 what it touches
 at once, which costs no more than the weights; with a k that reaches everything, RTRL. In a densely linked cell two steps
-reach everything, so larger orders are for sparse ones.
+reach everything, so larger orders are for sparse ones. Layers of units that hear only themselves are exact with k = 1.
 """
 
 from __future__ import annotations
