@@ -7,16 +7,13 @@ reference is alive and a gradient that lacks credit is seen to differ.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from evo_rnn.cells import CTRNN, FRNN, GRU, LSTM, Cell, Elman, IndRNN, MemoryBlocks, SecondOrder, Stack
 from evo_rnn.cells.cell import affine, linear, row, zeros
@@ -177,14 +174,19 @@ def total(states: Tensor, steps: slice) -> Tensor:
     return sum(((head * seen(steps)).sum() for head in heads(states, steps)), states.new_zeros(()))
 
 
-def unroll(cell: Cell, genes: Tensor, reset: Tensor, forget: Sequence[int] = ()) -> Tensor:
+def alone(states: Tensor, t: int) -> Tensor:
+    """The loss of one step, a scalar."""
+    return torch.stack([head.sum() for head in heads(states, slice(t, t + 1))]).sum()
+
+
+def unroll(cell: Cell, genes: Tensor, reset: Tensor, x: Tensor, forget: Sequence[int] = ()) -> Tensor:
     """States (P, B, T, S) by the plainest loop there is; credit is dropped before the steps `forget`."""
-    weights, x = Layout(cell.leaves()).unpack(genes), stream(cell)
+    weights = Layout(cell.leaves()).unpack(genes)
     s, states = cell.start(weights, BATCH), []
     for t in range(STEPS):
         s = s.detach() if t in forget else s
         s = torch.where(reset[:, t, None], cell.start(weights, BATCH), s)
-        s = cell.step(weights, x[:, t].expand(PEOPLE, -1, -1), s)
+        s = cell.step(weights, x[..., t, :].expand(PEOPLE, -1, -1), s)
         states.append(s)
     return torch.stack(states, dim=2)
 
@@ -193,21 +195,21 @@ def unroll(cell: Cell, genes: Tensor, reset: Tensor, forget: Sequence[int] = ())
 def truth(cell: Cell, odd: bool = True, forget: tuple[int, ...] = ()) -> Tensor:
     """Autograd's gradient (P, D) of the window's loss, over the whole history."""
     genes = genes_of(cell).requires_grad_()
-    (found,) = torch.autograd.grad(total(unroll(cell, genes, resets() if odd else quiet, forget), slice(None)), genes)
-    return found
+    states = unroll(cell, genes, resets() if odd else quiet, stream(cell), forget)
+    return torch.autograd.grad(total(states, slice(None)), genes)[0]
 
 
 def swept(rule: Estimator, cell: Cell, chunks: Sequence[int], reset: Tensor) -> Tensor:
     """The gradient (P, D) by an estimator that is handed the stream in chunks, and never sees a loss in the warm-up."""
-    genes, x, at = genes_of(cell).requires_grad_(), stream(cell), 0
+    genes, x = genes_of(cell).requires_grad_(), stream(cell)
     memory = rule.begin(cell, genes, BATCH)
-    for steps in (slice(sum(chunks[:k]), sum(chunks[: k + 1])) for k in range(len(chunks))):
+    for k, length in enumerate(chunks):
+        steps = slice(sum(chunks[:k]), sum(chunks[:k]) + length)
         states, memory = rule.advance(cell, genes, x[:, steps], memory, reset[:, steps])
         if steps.stop > WARM:
             total(states, steps).backward()
-        at = steps.stop
-    assert at == STEPS
-    return genes.grad if genes.grad is not None else torch.zeros_like(genes)
+    assert genes.grad is not None
+    return genes.grad
 
 
 def worst(found: Tensor, true: Tensor) -> float:
@@ -245,12 +247,14 @@ def test_bptt_by_chunks_is_autograd_cut_at_their_ends(cell: Cell) -> None:
 
 def stepwise(rule: Estimator, cell: Cell) -> tuple[Tensor, dict[int, Tensor]]:
     """Each step's own gradient (P, T, D), one step at a time, and the influence wherever memory holds it alone."""
-    genes, x, grads, influences = genes_of(cell).requires_grad_(), stream(cell), [], {}
+    genes, x = genes_of(cell).requires_grad_(), stream(cell)
+    grads: list[Tensor] = []
+    influences: dict[int, Tensor] = {}
     memory = rule.begin(cell, genes, BATCH)
     for t in range(STEPS):
         here = slice(t, t + 1)
         states, memory = rule.advance(cell, genes, x[:, here], memory, resets()[:, here])
-        grads += torch.autograd.grad(sum(head.sum() for head in heads(states, here)), genes)
+        grads += torch.autograd.grad(alone(states, t), genes)
         if set(memory) == {"s", "J"}:
             influences[t + 1] = memory["J"]
     return torch.stack(grads, dim=1), influences
@@ -259,8 +263,8 @@ def stepwise(rule: Estimator, cell: Cell) -> tuple[Tensor, dict[int, Tensor]]:
 @every_cell
 def test_every_step_inside_a_block_has_its_exact_gradient_and_blocks_end_with_rtrls_influence(cell: Cell) -> None:
     genes = genes_of(cell).requires_grad_()
-    states = unroll(cell, genes, resets())
-    losses = [sum(h.sum() for h in heads(states[:, :, t : t + 1], slice(t, t + 1))) for t in range(STEPS)]
+    states = unroll(cell, genes, resets(), stream(cell))
+    losses = [alone(states[:, :, t : t + 1], t) for t in range(STEPS)]
     true = torch.stack([torch.autograd.grad(each, genes, retain_graph=True)[0] for each in losses], dim=1)
     rtrl, every = stepwise(RTRL(), cell)
     hybrid, ends = stepwise(Hybrid(7), cell)
@@ -288,19 +292,13 @@ def test_networks_may_hear_streams_of_their_own_and_heads_may_go_back_one_by_one
         assert genes.grad is not None
         return genes.grad
 
-    def plain(genes: Tensor) -> Tensor:
-        weights, steps = Layout(cell.leaves()).unpack(genes), []
-        s = cell.start(weights, BATCH)
-        for now in x.unbind(dim=2):
-            s = cell.step(weights, now, s)
-            steps.append(s)
-        return torch.stack(steps, dim=2)
-
     def estimated(genes: Tensor) -> Tensor:
         return rule(cell).advance(cell, genes, x, rule(cell).begin(cell, genes, BATCH))[0]
 
-    assert worst(gradient(estimated), gradient(plain)) <= EXACT
-    assert worst(truth(cell, odd=False), gradient(plain)) > APART, "the streams differ"
+    true = gradient(lambda genes: unroll(cell, genes, quiet, x))
+    assert worst(gradient(estimated), true) <= EXACT
+    alike = gradient(lambda genes: unroll(cell, genes, quiet, stream(cell)))
+    assert worst(alike, true) > APART, "the streams differ"
 
 
 Use = Callable[[Weights, Tensor], Tensor]
@@ -326,14 +324,14 @@ USES: dict[str, Use] = {
 
 @dataclass(frozen=True)
 class Free(Words):
-    """A user's cell that uses a leaf in a way of its own, where an input of one says so if `when`."""
+    """A user's cell that uses its leaves in a way of its own; if `flagged`, only where the first input is one."""
 
     use: Use = USES["in place"]
-    when: bool = False
+    flagged: bool = False
 
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         used = self.use(weights, s)
-        used = torch.where(x[..., :1] == 1, used, 0.1 * s) if self.when else used
+        used = torch.where(x[..., :1] == 1, used, 0.8 * s) if self.flagged else used
         return torch.tanh(affine(weights["input"], x, row(weights["b"])) + used)
 
 
@@ -346,92 +344,19 @@ def test_a_users_cell_may_do_with_its_leaves_what_it_likes(use: Use) -> None:
         assert worst(swept(rule, cell, CHUNKS["3+1+7+..."], resets()), truth(cell)) <= EXACT
 
 
-@pytest.mark.parametrize("name", ["in place", "a sorted state", "leaves in a list"])
-def test_a_step_may_branch_on_flags_in_its_input(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What random inputs never show: a flag that equals one. The rule is exact or says that it is not, never just wrong."""
-    monkeypatch.setitem(globals(), "stream", lambda cell: (normal(2, BATCH, STEPS, cell.inputs) > 0).double())
-    cell = Free(hidden=4, use=USES[name], when=True)  # of no other test: `truth` remembers
-    if "list" in name:
-        cell = Free(hidden=4, use=lambda w, s: s.flip(2) * row(w["gain"]), when=True)
-    assert worst(truth(cell, forget=(WARM,)), truth(cell)) > APART
-    for rule in (RTRL(), Hybrid(7)):
-        assert worst(swept(rule, cell, CHUNKS["3+1+7+..."], resets()), truth(cell)) <= EXACT
-
-
-SIZES = (16, 32, 64, 128)
-LENGTHS: dict[str, tuple[Estimator, Callable[[int], int]]] = {
-    "bptt": (BPTT(), lambda n: 8),
-    "rtrl": (RTRL(), lambda n: 2),
-    "hybrid": (Hybrid(), lambda n: n),
+FLAGGED: dict[str, Use] = {
+    "a link that is heard then": lambda w, s: linear(w["mix"], s),
+    "a column that is heard then": lambda w, s: s.flip(2) * row(w["gain"]),
+    "an episode that begins then": lambda w, s: row(w["start"]).expand_as(s),
 }
 
 
-def run(rule: Estimator, cell: Cell, steps: int) -> Tensor:
-    """States of one network on one sequence, credit not yet asked for."""
-    genes = (0.3 * normal(1, 1, Layout(cell.leaves()).size)).float().requires_grad_()
-    x, block, parts = normal(2, 1, steps, cell.inputs).float(), rule.block(cell, steps), []
-    memory = rule.begin(cell, genes, 1)
-    for at in range(0, steps, block):
-        states, memory = rule.advance(cell, genes, x[:, at : at + block], memory)
-        parts.append(states)
-    return torch.cat(parts, dim=2)
-
-
-def counted(rule: Estimator, cell: Cell, length: int) -> float:
-    """Multiply-adds of one step, forward and credit, once the first `length` steps are over."""
-    run(rule, cell, 1)  # what is found out once for a cell is not charged
-    flops = []
-    for steps in (length, 2 * length):
-        with FlopCounterMode(display=False) as counter:
-            run(rule, cell, steps).sum().backward()
-        flops.append(counter.get_total_flops())
-    return (flops[1] - flops[0]) / length / 2
-
-
-def kept(rule: Estimator, cell: Cell, steps: int) -> int:
-    """Numbers that live once the steps are handed over, which did not before, in memory, edge or tape."""
-
-    def alive(more: Sequence[Tensor] = ()) -> dict[int, int]:
-        tensors = [each for each in gc.get_objects() if type(each) is Tensor] + list(more)
-        stores = [(each.untyped_storage(), each) for each in tensors if each.is_floating_point()]
-        return {store.data_ptr(): store.nbytes() // each.element_size() for store, each in stores}
-
-    run(rule, cell, 1)
-    gc.collect()
-    before, taped = alive(), []
-    with torch.autograd.graph.saved_tensors_hooks(lambda each: taped.append(each) or each, lambda each: each):
-        states = run(rule, cell, steps)
-    gc.collect()
-    after = alive([*taped, states])
-    given = Layout(cell.leaves()).size + steps * cell.inputs
-    return sum(size for place, size in after.items() if place not in before) - given
-
-
-def power(measured: Sequence[float], against: Sequence[float]) -> float:
-    """The slope on log-log paper."""
-    return float(np.polyfit(np.log(against), np.log(measured), 1)[0])
-
-
-@pytest.mark.parametrize("name", LENGTHS)
-def test_operations_and_storage_grow_as_the_survey_says(name: str) -> None:
-    """BPTT: weights a step. RTRL: hidden x weights kept, hidden^2 x weights = n^4 done. Hybrid: both hidden x weights = n^3."""
-    rule, length = LENGTHS[name]
-    cells = [Elman(1, n) for n in SIZES]
-    weights = np.array([Layout(cell.leaves()).size for cell in cells], dtype=float)
-    done = [counted(rule, cell, length(cell.hidden)) for cell in cells]
-    held = [kept(rule, cell, 16 if name == "bptt" else rule.block(cell, length(cell.hidden))) for cell in cells]
-    for cell, count in zip(cells, done, strict=True):
-        assert rule.flops(cell, 2 * length(cell.hidden)) == pytest.approx(count, rel=0.2)
-    units = np.array(SIZES, dtype=float)
-    order = {"bptt": 2, "rtrl": 4, "hybrid": 3}[name]
-    assert power(done, units) == pytest.approx(order, abs=0.15)
-    assert power(done, weights * units ** (order - 2)) == pytest.approx(1, abs=0.15)
-    assert power(held, units if name == "bptt" else units * weights) == pytest.approx(1, abs=0.15)
-
-
-@pytest.mark.parametrize("name", LENGTHS)
-@pytest.mark.parametrize("cell", [Elman(1, 32), LSTM(2, 16), GRU(2, 24), CTRNN(1, 32)], ids=str)
-def test_declared_storage_is_what_is_kept_within_a_fifth(cell: Cell, name: str) -> None:
-    rule, length = LENGTHS[name]
-    steps = rule.block(cell, length(cell.state))
-    assert rule.storage(cell, steps) == pytest.approx(kept(rule, cell, steps), rel=0.2)
+@pytest.mark.parametrize("use", FLAGGED.values(), ids=FLAGGED.keys())
+def test_a_step_may_branch_on_a_flag_in_its_input(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What inputs drawn at random never show: a flag that equals one."""
+    flags = normal(2, BATCH, STEPS, 2).where(torch.tensor([False, True]), (normal(7, BATCH, STEPS, 2) > 0).double())
+    monkeypatch.setitem(globals(), "stream", lambda cell: flags)
+    cell = Free(use=use, flagged=True)
+    assert worst(truth(cell, forget=(WARM,)), truth(cell)) > APART
+    for rule in (RTRL(), Hybrid(7)):
+        assert worst(swept(rule, cell, CHUNKS["3+1+7+..."], resets()), truth(cell)) <= EXACT

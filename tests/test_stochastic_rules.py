@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -14,6 +14,7 @@ from evo_rnn.cells.cell import row
 from evo_rnn.errors import ConfigError
 from evo_rnn.layout import Leaf, units, vector
 from evo_rnn.shapes import Weights
+from evo_rnn.threads import one_thread
 from tests.rule_examples import CELLS, EXACT, STEPS, Begun, Problem, gradient, problem, relative
 from trainers.gradient.bptt import BPTT
 from trainers.gradient.estimator import Estimator, reseeded
@@ -25,6 +26,13 @@ from trainers.gradient.uoro import UORO, drawn
 
 Signs = Callable[[int, str, int, int, int], Tensor]
 SERVED = ["elman", "frnn", "lstm"]  # whose sums all hear the same values
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small products wait longer for a second thread than they take."""
+    with one_thread():
+        yield
 
 
 def enumerated(draws: int, places: dict[tuple[str, int], int], flip: float = 1.0) -> Signs:

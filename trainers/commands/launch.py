@@ -15,7 +15,7 @@ def dry_run(request: Request, *, many: bool) -> None:
 
 def compare(request: Request, *, as_json: bool) -> None:
     """Run a comparison and print its verdict."""
-    plan = planned(request)
+    plan = planned(request, many=True)
     from trainers.commands.contest import contest
 
     contest(plan, as_json=as_json)
@@ -23,7 +23,7 @@ def compare(request: Request, *, as_json: bool) -> None:
 
 def run(request: Request, *, as_json: bool) -> None:
     """Train once and print what came of it."""
-    plan = planned(request)
+    plan = planned(request, many=False)
     from trainers.commands.solo import solo
 
     solo(plan, as_json=as_json)

@@ -39,7 +39,7 @@ class Plan:
     columns: Columns
 
 
-def planned(request: Request) -> Plan:
+def planned(request: Request, *, many: bool) -> Plan:
     """Everything that can be wrong with what a user gave is found here.
 
     Raises:
@@ -55,13 +55,16 @@ def planned(request: Request) -> Plan:
     from evo_rnn.champion import columns_of
     from evo_rnn.errors import ConfigError
     from evo_rnn.local_file import shown
-    from trainers.experiments.builders import model_of, rules_of, task_of
+    from trainers.experiments.builders import check_methods, model_of, rules_of, task_of
 
     torch.set_num_threads(1)
     try:
         task = task_of(config)
         columns = columns_of(config.task["name"], config.task)
-        return Plan(request.source, config, task, model_of(config, task), rules_of(config), columns)
+        model = model_of(config, task)
+        named = {f"methods.{label}": method for label, method in config.methods.items()} if many else {}
+        check_methods(named or {"method": config.method}, task, model)
+        return Plan(request.source, config, task, model, rules_of(config), columns)
     except ConfigError as error:
         raise ConfigError(f"{shown(request.source)}: {error}") from None
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from evo_rnn.cells import CELLS, Cell, Stack
 from evo_rnn.errors import ConfigError
 from evo_rnn.evaluation.ray_evaluator import Compute
+from evo_rnn.fitness import LOSSES
 from evo_rnn.network import Network, network
 from evo_rnn.progress import Trainer
 from evo_rnn.tasks import TASKS
 from evo_rnn.tasks.task import Task
+from trainers.descent import Descent
 from trainers.experiments.config import Config, ModelConfig, workers_of
 from trainers.experiments.methods import METHODS
 from trainers.experiments.stopping import (
@@ -24,6 +27,7 @@ from trainers.experiments.stopping import (
     WallClock,
 )
 from trainers.experiments.trial import Rules
+from trainers.gradient.slope import check_served
 
 FAR = 200_000.0  # passes between two points at most: a run without end must show something too
 POINTS = 60  # of every curve: enough to see its shape, few enough for a browser
@@ -89,6 +93,22 @@ def trainer_of(method: dict[str, Any], task: Task) -> Trainer:
     """The trainer of one entry of `method` or `methods`."""
     settings = {key: value for key, value in method.items() if key != "name"}
     return METHODS[method["name"]].trainer(settings, task.loss)
+
+
+def check_methods(methods: Mapping[str, Mapping[str, Any]], task: Task, model: Network) -> None:
+    """Refuse a gradient method that cannot serve this cell or this loss, before anything is made.
+
+    Raises:
+        ConfigError: naming the method and what could be used.
+    """
+    for where, method in methods.items():
+        trainer = trainer_of(dict(method), task)
+        if isinstance(trainer, Descent):
+            steps = trainer.update_every or task.train.inputs.shape[1]
+            try:
+                check_served(trainer.estimator, model, steps, LOSSES[task.loss])
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from None
 
 
 def rules_of(config: Config) -> Rules:
