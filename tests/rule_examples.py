@@ -1,4 +1,4 @@
-"""Small problems that every gradient rule is tried on: random genes, inputs, losses of several heads, resets in odd places."""
+"""Small problems to try gradient rules on: random genes and inputs, losses of several heads, resets in odd places."""
 
 from __future__ import annotations
 

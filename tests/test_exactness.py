@@ -26,12 +26,12 @@ EXACT, APART = 1e-12, 1e-3
 PEOPLE, BATCH, WARM, STEPS = 2, 3, 5, 17  # the last 12 of 17 steps have a loss; neither 7 nor 2 S divides them
 CHUNKS = {"all at once": (STEPS,), "one by one": (1,) * STEPS, "3+1+7+...": (3, 1, 7, 1, 5)}
 HORIZONS: dict[str, Callable[[Cell], Estimator]] = {
-    "rtrl": lambda cell: RTRL(),
-    "hybrid 1": lambda cell: Hybrid(1),
-    "hybrid 7": lambda cell: Hybrid(7),
+    "rtrl": lambda _: RTRL(),
+    "hybrid 1": lambda _: Hybrid(1),
+    "hybrid 7": lambda _: Hybrid(7),
     "hybrid S": lambda cell: Hybrid(cell.state),
-    "hybrid T": lambda cell: Hybrid(STEPS),
-    "hybrid T+3": lambda cell: Hybrid(STEPS + 3),
+    "hybrid T": lambda _: Hybrid(STEPS),
+    "hybrid T+3": lambda _: Hybrid(STEPS + 3),
 }
 
 
@@ -354,8 +354,8 @@ FLAGGED: dict[str, Use] = {
 @pytest.mark.parametrize("use", FLAGGED.values(), ids=FLAGGED.keys())
 def test_a_step_may_branch_on_a_flag_in_its_input(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
     """What inputs drawn at random never show: a flag that equals one."""
-    flags = normal(2, BATCH, STEPS, 2).where(torch.tensor([False, True]), (normal(7, BATCH, STEPS, 2) > 0).double())
-    monkeypatch.setitem(globals(), "stream", lambda cell: flags)
+    flags = normal(2, BATCH, STEPS, 2).where(torch.tensor([False, True]), (normal(7, BATCH, STEPS, 2) > 0.8).double())
+    monkeypatch.setitem(globals(), "stream", lambda _: flags)
     cell = Free(use=use, flagged=True)
     assert worst(truth(cell, forget=(WARM,)), truth(cell)) > APART
     for rule in (RTRL(), Hybrid(7)):

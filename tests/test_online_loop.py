@@ -168,8 +168,8 @@ def test_influence_of_weights_that_changed_is_stale_by_the_learning_rate(rule: E
 
 SIZES = (16, 32, 64, 128)
 LENGTHS: dict[str, tuple[Estimator, Callable[[int], int]]] = {
-    "bptt": (BPTT(), lambda n: 8),
-    "rtrl": (RTRL(), lambda n: 2),
+    "bptt": (BPTT(), lambda _: 8),
+    "rtrl": (RTRL(), lambda _: 2),
     "hybrid": (Hybrid(), lambda n: n),
 }
 
@@ -193,7 +193,7 @@ def counted(rule: Estimator, cell: Cell, length: int) -> float:
         with FlopCounterMode(display=False) as counter:
             run(rule, cell, steps).sum().backward()
         flops.append(counter.get_total_flops())
-    return (flops[1] - flops[0]) / length / 2
+    return float(flops[1] - flops[0]) / length / 2
 
 
 def kept(rule: Estimator, cell: Cell, steps: int) -> int:
@@ -228,7 +228,7 @@ def power(measured: Sequence[float], against: np.ndarray[Any, Any]) -> float:
 
 @pytest.mark.parametrize("name", LENGTHS)
 def test_operations_and_storage_grow_as_the_survey_says(name: str) -> None:
-    """BPTT: weights a step. RTRL: hidden x weights kept, hidden^2 x weights = n^4 done. Hybrid: both hidden x weights = n^3."""
+    """BPTT: weights. RTRL: hidden x weights kept, hidden^2 x weights = n^4 done. Hybrid: hidden x weights = n^3, both."""
     rule, length = LENGTHS[name]
     cells = [Elman(1, n) for n in SIZES]
     weights = np.array([Layout(cell.leaves()).size for cell in cells], dtype=float)

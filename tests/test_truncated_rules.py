@@ -1,16 +1,17 @@
-"""Laws of the rules that cut credit: truncated BPTT, Elman's rule, DNI."""
+"""Laws of the rules that cut credit, truncated BPTT, Elman's rule and DNI; and of Pearlmutter's, exact in a limit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
-from evo_rnn.cells import LSTM, Cell, Elman
+from evo_rnn.cells import CTRNN, LSTM, Cell, Elman
 from evo_rnn.cells.cell import affine, linear
 from evo_rnn.errors import ConfigError
 from evo_rnn.layout import Layout, Leaf, matrix, units
@@ -21,6 +22,7 @@ from trainers.gradient.bptt import BPTT
 from trainers.gradient.dni import BOX, DNI, STATE, SYNTHESISER, foretell, taught
 from trainers.gradient.elman_rule import ElmanRule
 from trainers.gradient.estimator import Estimator
+from trainers.gradient.pearlmutter import Pearlmutter
 from trainers.gradient.tbptt import TBPTT
 
 every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
@@ -216,6 +218,55 @@ def test_a_converged_dni_points_along_bptt_on_a_linear_task_where_its_truncation
     assert whole.grad is not None
     assert cosine(theta.grad, whole.grad) >= 0.9
     assert cosine(gradient(TBPTT(2), late), whole.grad) < 0.7
+
+
+def flow(dt: float, activation: str) -> Problem:
+    """Networks, inputs and errors in continuous time, sampled every dt over four units of time."""
+    cell, random = CTRNN(2, 4, dt=dt, activation=activation), torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=random)
+
+    size = Layout(cell.leaves()).size
+    genes, tau = normal(2, size), 0.5 + 1.5 * torch.rand(2, 4, dtype=torch.float64, generator=random)
+    genes[:, -4:] = torch.log(tau / dt - 1)
+    time = dt * torch.arange(1, round(4 / dt) + 1, dtype=torch.float64)[None] + torch.arange(3)[:, None]
+    x = torch.stack([time.sin(), (2 * time).cos()], dim=2)
+    push = dt * normal(3, 1, 4) * (3 * time).cos()[:, :, None]
+    return Problem(cell, genes, x, push, dt**0.5 * normal(4))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "logistic"])
+def test_pearlmutters_gradient_of_the_flow_is_that_of_the_steps_up_to_an_error_of_order_dt(activation: str) -> None:
+    errors = []
+    for dt in (0.02, 0.01, 0.005):
+        given = flow(dt, activation)
+        found, truth = (gradient(rule, given) for rule in (Pearlmutter(), BPTT()))
+        ends = [0, *(end for _, _, end in Layout(given.cell.leaves()).spans())]
+        parts = [slice(*each) for each in pairwise(ends)]
+        errors.append([relative(found[:, part], truth[:, part]) for part in parts])  # leaf by leaf, time constants too
+    for wide, middle, narrow in zip(*errors, strict=True):
+        assert 1e-4 < narrow < 0.02
+        assert 1.8 < wide / middle < 2.2
+        assert 1.8 < middle / narrow < 2.2
+
+
+def test_pearlmutters_credit_does_not_cross_a_reset() -> None:
+    given, cut = flow(0.02, "tanh"), 70
+    reset = torch.zeros(given.x.shape[:2], dtype=torch.bool)
+    reset[:, cut] = True
+    whole = gradient(Pearlmutter(), replace(given, reset=reset))
+    apart = [replace(given, x=given.x[:, part], push=given.push[:, part]) for part in (slice(cut), slice(cut, None))]
+    assert relative(sum(gradient(Pearlmutter(), each) for each in apart), whole) <= EXACT  # type: ignore[arg-type]
+    assert relative(gradient(Pearlmutter(), given), whole) > 1e-3
+
+
+def test_pearlmutter_refuses_cells_without_continuous_time() -> None:
+    with pytest.raises(
+        ConfigError, match=r"pearlmutter needs a cell in continuous time, ctrnn, but got Elman\. Use ctrnn"
+    ):
+        Pearlmutter().check(Elman(2, 3))
+    Pearlmutter().check(CTRNN(2, 3))
 
 
 def test_fields_that_mean_nothing_are_refused() -> None:

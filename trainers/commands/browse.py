@@ -77,9 +77,9 @@ def entries(kind: str) -> list[dict[str, Any]]:
 
 def _registry(kind: str) -> dict[str, dict[str, Any]]:
     if kind == "estimators":
-        from trainers.gradient import ESTIMATORS
+        from trainers.gradient.shown import estimators
 
-        return {name: {"exact": each().traits.exact, "about": _first_line(each)} for name, each in ESTIMATORS.items()}
+        return estimators()
     if kind == "methods":
         from trainers.experiments.methods import METHODS
 
@@ -92,7 +92,11 @@ def _registry(kind: str) -> dict[str, dict[str, Any]]:
         from evo_rnn.fitness import LOSSES
 
         kinds = {True: "for targets that are classes", False: "for targets that are numbers"}
-        return {name: {"classes": each.classes, "about": kinds[each.classes]} for name, each in LOSSES.items()}
+        late = "for strings of labels that are not aligned with the steps; needs whole sequences"
+        return {
+            name: {"classes": each.classes, "about": kinds[each.classes] if each.causal else late}
+            for name, each in LOSSES.items()
+        }
     if kind == "experiments":
         from trainers.experiments.named import NAMED
 

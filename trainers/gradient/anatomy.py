@@ -16,10 +16,8 @@ from torch import Tensor
 from evo_rnn.cells.cell import Cell
 from evo_rnn.layout import Layout
 from trainers.gradient.estimator import layout_of
-from trainers.gradient.taps import Notes, Unseen, Use, as_it_is, tapped
-
-POINTS = 48  # random places where derivatives are looked at: a zero at all of them is taken for a zero everywhere
-OUTSIDE = -1  # in place of a state column: a link hears an input there, or nothing
+from trainers.gradient.look import OUTSIDE, Look, looked_at
+from trainers.gradient.taps import Use
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,104 +107,24 @@ class Anatomy:
 @lru_cache(maxsize=64)
 def anatomy(cell: Cell, cut: bool = False) -> Anatomy:
     """The anatomy of a cell; with `cut`, of the cell whose links pass no credit on."""
-    layout, count = layout_of(cell), cell.state
-    direct = _direct(cell, layout)
-    uses, derivatives, own, whole, heard, plain = _looked_at(cell, layout, direct, cut)
-    touches = [(d != 0).any(dim=0).T for d in derivatives]  # (A, S) each
-    local, dynamics = ((d != 0).any(dim=0) for d in (own, whole))
-    if plain and not cut:
-        dynamics = local | _through(uses, heard, touches, layout, count)
-    colours = _coloured(torch.cat([*touches, local.T]))
-    sums, order = _grouped(uses, derivatives, heard, touches, colours, layout)
-    return Anatomy(
-        direct, sums, plain, local, dynamics, colours, _columns(local.T, colours), order, int(order.max()) + 1
-    )
+    layout, seen = layout_of(cell), looked_at(cell, cut)
+    local, dynamics = seen.local, seen.local if cut else seen.dynamics
+    if seen.plain and not cut:
+        dynamics = local | _through(seen, layout, cell.state)
+    colours = _coloured(torch.cat([*seen.touches, local.T]))
+    sums, order = _grouped(seen, colours, layout)
+    columns = _columns(local.T, colours)
+    return Anatomy(seen.direct, sums, seen.plain, local, dynamics, colours, columns, order, int(order.max()) + 1)
 
 
-def _direct(cell: Cell, layout: Layout) -> tuple[str, ...]:
-    found: list[str] = []
-    weights, x, s = _place(cell, layout, 1)
-    while True:
-        try:
-            cell.step(tapped(weights, Notes(), 1, found), x, s)
-        except Unseen as use:
-            found.append(use.leaf)
-        else:
-            return tuple(found)
-
-
-def _place(cell: Cell, layout: Layout, points: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Weights of one network, and inputs and states at random points of several sizes, as rows of a batch."""
-    random = torch.Generator().manual_seed(len(layout.leaves) + layout.size)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=random)
-
-    sizes = torch.tensor([0.3, 1.0, 3.0], dtype=torch.float64).repeat(points)[:points, None]
-    weights = layout.unpack(normal(1, layout.size) / max(cell.state, 1) ** 0.5)
-    return dict(weights), sizes * normal(1, points, cell.inputs), sizes * normal(1, points, cell.state)
-
-
-Looks = tuple[list[Use], list[Tensor], Tensor, Tensor, list[Tensor], bool]
-
-
-def _looked_at(cell: Cell, layout: Layout, direct: tuple[str, ...], cut: bool) -> Looks:
-    """Uses, ∂s'/∂a of each (points, S, A), ∂s'/∂s without and with links (points, S, S), what each hears, and plainness."""
-    weights, x, s = _place(cell, layout, POINTS)
-    if direct:  # every row is a network of its own, so that entries of weights have derivatives of their own
-        x, s = x.transpose(0, 1), s.transpose(0, 1)
-        weights = {name: w.expand(POINTS, *w.shape[1:]).clone() for name, w in weights.items()}
-    leaves = [weights[name].requires_grad_() for name in direct]
-    s = s.clone().requires_grad_()
-
-    def looked(enter: bool) -> tuple[Notes, list[Tensor]]:
-        notes = Notes(as_it_is if enter else Tensor.detach, lambda total: torch.zeros_like(total).requires_grad_())
-        after = cell.step(tapped(weights, notes, x.shape[1], direct), x, s)
-        return notes, _rows_of(after, [s, *notes.nudges, *leaves])
-
-    whole, (dynamics, *derivatives) = looked(True)
-    _, (local, *severed) = looked(False)
-    uses = whole.uses + [Use(name, 0, leaf[0].numel(), 1) for name, leaf in zip(direct, leaves, strict=True)]
-    heard = [_heard(z, s, whole.nudges[:number]) for number, z in enumerate(whole.heard)]
-    plain = all(len(found) for found in heard) or not heard
-    columns = [found if len(found) else torch.full((u.fan,), OUTSIDE) for found, u in zip(heard, uses, strict=False)]
-    columns += [torch.full((1,), OUTSIDE) for _ in direct]
-    return uses, severed if cut else derivatives, local, local if cut else dynamics, columns, plain
-
-
-def _rows_of(outputs: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """Derivatives (rows, S, entries of a row) of outputs (P, B, S), whose rows do not feel each other."""
-    count, rows = outputs.shape[2], outputs.shape[0] * outputs.shape[1]
-    if not outputs.requires_grad:
-        return [outputs.new_zeros(rows, count, each.numel() // rows) for each in inputs]
-    basis = torch.eye(count, dtype=outputs.dtype)[:, None, None].expand(count, *outputs.shape)
-    parts = torch.autograd.grad(outputs, inputs, basis, is_grads_batched=True, retain_graph=True, allow_unused=True)
-    found = [each.new_zeros(count, *each.shape) if d is None else d for d, each in zip(parts, inputs, strict=True)]
-    return [each.reshape(count, rows, -1).transpose(0, 1) for each in found]
-
-
-def _heard(z: Tensor, s: Tensor, earlier: list[Tensor]) -> Tensor:
-    """The state column that each value of z (P, B, M) is, or OUTSIDE; empty if z is computed within the step."""
-    if not z.requires_grad:
-        return torch.full((z.shape[2],), OUTSIDE)
-    found = _rows_of(z, [s, *earlier])
-    if any(bool((each != 0).any()) for each in found[1:]):
-        return torch.empty(0, dtype=torch.long)
-    slope = found[0]  # (rows, M, S)
-    same = (slope == slope[:1]).all() and ((slope[0] == 0) | (slope[0] == 1)).all() and (slope[0].sum(dim=1) <= 1).all()
-    if not same:
-        return torch.empty(0, dtype=torch.long)
-    return torch.where(slope[0].any(dim=1), slope[0].argmax(dim=1), OUTSIDE)
-
-
-def _through(uses: list[Use], heard: list[Tensor], touches: list[Tensor], layout: Layout, count: int) -> Tensor:
+def _through(seen: Look, layout: Layout, count: int) -> Tensor:
     """(S, S) bool: which column reaches which by a link that exists."""
     exists = {leaf.name: torch.ones(leaf.full, dtype=torch.bool) for leaf in layout.leaves}
     for leaf in layout.leaves:
         if leaf.free:
             exists[leaf.name] = torch.zeros(leaf.full, dtype=torch.bool).index_fill(0, torch.tensor(leaf.free), True)
     found = torch.zeros(count, count, dtype=torch.bool)
-    for use, columns, touched in zip(uses, heard, touches, strict=True):
+    for use, columns, touched in zip(seen.uses, seen.heard, seen.touches, strict=True):
         inner = columns != OUTSIDE
         if inner.any():
             links = exists[use.leaf].view(-1, use.fan)[use.first : use.first + use.rows][:, inner]
@@ -231,22 +149,16 @@ def _columns(touches: Tensor, colours: Tensor) -> Tensor:
     return torch.where(both.any(dim=2), both.float().argmax(dim=2), touches.shape[1])
 
 
-def _grouped(
-    uses: list[Use],
-    derivatives: list[Tensor],
-    heard: list[Tensor],
-    touches: list[Tensor],
-    colours: Tensor,
-    layout: Layout,
-) -> tuple[tuple[Sums, ...], Tensor]:
-    """Uses whose derivatives are the same everywhere become one group; and the order of all columns."""
+def _grouped(seen: Look, colours: Tensor, layout: Layout) -> tuple[tuple[Sums, ...], Tensor]:
+    """Uses that reach the next state in the same way become one group; and the order of all columns."""
     groups: list[list[int]] = []
-    for number, derivative in enumerate(derivatives):
-        same = (group for group in groups if torch.equal(derivatives[group[0]], derivative))
+    for number, marks in enumerate(seen.marks):
+        same = (group for group in groups if torch.equal(seen.marks[group[0]], marks))
         if (group := next(same, None)) is not None:
             group.append(number)
         else:
             groups.append([number])
+    uses, touches = seen.uses, seen.touches
     begin = {leaf.name: start for leaf, start in zip(layout.leaves, _starts(layout), strict=True)}
     entries = [
         torch.cat([_entries(uses[number], begin[uses[number].leaf]) for number in group], dim=1) for group in groups
@@ -260,7 +172,7 @@ def _grouped(
         span, none = slice(at, at + own.numel()), colours.shape[1]
         place = column[:, :, None] * len(order) + torch.arange(span.start, span.stop).view(own.shape)
         there = column < none
-        links = tuple(link for number in group for link in _stretches(uses[number], heard[number], column, none))
+        links = tuple(link for number in group for link in _stretches(uses[number], seen.heard[number], column, none))
         straight = tuple(each.tolist() == list(range(none)) for each in column)
         flat = place[there].flatten()
         sums.append(

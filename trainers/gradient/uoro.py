@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,13 +22,20 @@ from trainers.gradient.tangent import joined, tangent, tangent_flops
 
 HANDED_OVER = 16  # steps, while their vectors take no more than ROOM numbers
 ROOM = 2**22
+STRETCH = 64  # steps whose signs are drawn together
 EPSILON = 1e-7  # beside norms, which are zero at first
 Signs = Callable[[int, str, int, int, int], Tensor]
 
 
 def drawn(seed: int, word: str, step: int, batch: int, count: int) -> Tensor:
     """Signs (B, count) of a step: a function of the seed and the step's number, the same for every network."""
-    heads = generator(seed, word, generation=step).integers(0, 2, size=(batch, count), dtype="int8")
+    return _stretch(seed, word, step // STRETCH, batch, count)[:, step % STRETCH]
+
+
+@lru_cache(maxsize=8)
+def _stretch(seed: int, word: str, number: int, batch: int, count: int) -> Tensor:
+    """(B, STRETCH, count); a sequence's signs do not depend on how many others there are."""
+    heads = generator(seed, word, generation=number).integers(0, 2, size=(batch, STRETCH, count), dtype="int8")
     return torch.from_numpy(heads) * 2 - 1
 
 
