@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,31 @@ def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> No
     out = capsys.readouterr().out
     assert "seeds" in out.splitlines()[0]
     assert out.splitlines()[-1].startswith("3 300")
+
+
+def test_the_loop_of_the_gradient_page_runs() -> None:
+    page = (ROOT / "docs" / "gradient.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    space: dict[str, Any] = {}
+    exec(code, space)  # noqa: S102 (our own page)
+    assert space["loss"] < 0.2
+
+
+def test_the_gradient_page_lists_every_rule_with_its_traits() -> None:
+    from trainers.gradient import ESTIMATORS
+
+    page = (ROOT / "docs" / "gradient.md").read_text(encoding="utf-8")
+    rows = {
+        row[0].strip("`"): row
+        for row in re.findall(r"^\| (`\w+`) \|.*?\| (\w*) ?\| (\w*) ?\| ([\w, ]*?) ?\| .*$", page, re.M)
+    }
+    assert set(rows) == set(ESTIMATORS)
+    for name, (_, exact, unbiased, local) in rows.items():
+        traits = ESTIMATORS[name]().traits
+        near = [
+            word for word, is_local in (("time", traits.local_in_time), ("space", traits.local_in_space)) if is_local
+        ]
+        assert (exact == "yes", unbiased == "yes", local) == (traits.exact, traits.unbiased, ", ".join(near)), name
 
 
 def test_the_yaml_of_the_readme_is_a_config() -> None:

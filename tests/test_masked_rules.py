@@ -38,10 +38,11 @@ CHUNKS = [WHOLE, (4, 7), (1,) * STEPS]
 
 @dataclass(frozen=True)
 class Slow:
-    """Leaky rate units with a learned start, of a leaf of its own and of the neighbour's bias."""
+    """Leaky rate units with a learned start: a leaf of its own and, unless they are `apart`, the neighbour's bias."""
 
     inputs: int
     hidden: int
+    apart: bool = False
 
     @property
     def outputs(self) -> int:
@@ -56,7 +57,8 @@ class Slow:
         return (matrix("mix", h, [*x, *h]), vector("bias", h, ["one"], -1, 1), vector("start", h, ["one"], -1, 1))
 
     def start(self, weights: Weights, batch: int) -> Tensor:
-        return (weights["start"] + weights["bias"].roll(1, dims=1))[:, None].expand(-1, batch, -1)
+        begun = weights["start"] + (0 if self.apart else weights["bias"].roll(1, dims=1))
+        return begun[:, None].expand(-1, batch, -1)
 
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         return 0.7 * s + 0.3 * torch.tanh(affine(weights["mix"], torch.cat([x, s], dim=2), row(weights["bias"])))
@@ -317,7 +319,7 @@ def test_higher_orders_come_closer_to_rtrl() -> None:
         GRU(2, 3, "before"),
         Quasi(2, 2),
         BLOCKS,
-        Slow(2, 3),
+        Slow(2, 3, apart=True),
         Stack((FRNN(2, 3, mask=ALONE), IndRNN(3, 2, "tanh"))),
     ],
     ids=str,

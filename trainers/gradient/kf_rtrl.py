@@ -107,7 +107,7 @@ class KFRTRL:
 
 def _forward(run: Tangent, u: Tensor, a: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
     """All u (t, N, q) and A (t, N, S, A)."""
-    (k,), (z,), places = run.K, run.z, _places(run.anatomy, a.shape[1])
+    (k,), (z,), places = run.K, run.z, _places(run.anatomy, a.shape[1]).to(a.device)
     own = ratio(k.flatten(2), z)  # p1
     heard = signs[:, :, 1:] * own * z
     values = (signs[:, :, 1:, None] / own[..., None] * k).flatten(2)

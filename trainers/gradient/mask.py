@@ -1,6 +1,7 @@
 """What may influence what: which rows of the influence matrix J = ds/dθ each sum a = W z of a cell is given.
 
 All links of a sum influence the same state columns, so a mask is a list of columns for each sum (`anatomy` finds the sums).
+If the cell's start depends on one of them, all are given the columns of the start too.
 """
 
 from __future__ import annotations

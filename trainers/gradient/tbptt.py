@@ -83,12 +83,9 @@ class TBPTT:
 
     def flops(self, cell: Cell, steps: int) -> float:
         """The window forward, and twice as much back, once in h' steps."""
-        block, windows = self._every, range(self._every, steps + self._every, self._every)
-        run = sum(min(end, steps) - max(end - self.horizon, 0) for end in windows)
-        return 3 * multiply_adds(layout_of(cell)) * run / max(steps, 1) if block < self.horizon else self._once(cell)
-
-    def _once(self, cell: Cell) -> float:
-        return 3 * multiply_adds(layout_of(cell))
+        ends = range(self._every, steps + self._every, self._every)
+        run = sum(min(end, steps) - max(end - self.horizon, 0) for end in ends)
+        return 3 * multiply_adds(layout_of(cell)) * run / max(steps, 1)
 
 
 def pieces(step: int, steps: int, block: int) -> Iterator[tuple[slice, bool]]:
