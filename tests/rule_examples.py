@@ -42,7 +42,7 @@ class Begun:
         )
 
     def start(self, weights: Weights, batch: int) -> Tensor:
-        return weights["start"][:, None].expand(-1, batch, -1)
+        return torch.tanh(weights["start"])[:, None].expand(-1, batch, -1)
 
     def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
         return torch.tanh(affine(weights["mix"], torch.cat([x, s], dim=2), row(weights["bias"])))

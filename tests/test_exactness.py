@@ -310,7 +310,7 @@ USES: dict[str, Use] = {
     "a product of matrices": lambda w, s: s @ (w["mix"] @ w["mix"]).mT,
     "a word on what is no leaf": lambda w, s: linear(w["mix"] * 2, s),
     "a comparison": lambda w, s: (w["gain"] > 0)[:, None] * s + row(w["gain"]),
-    "its length": lambda w, s: s / len(w["gain"]) + row(w["gain"]),
+    "its length": lambda w, s: s.new_full((len(w["gain"]), 1, 1), 0.5) * s + row(w["gain"]),
     "leaves in a list": lambda w, s: torch.stack([w["gain"], w["start"]]).sum(dim=0)[:, None] * s,
     "a vmap": lambda w, s: torch.func.vmap(torch.nn.functional.linear)(s, w["mix"]),
     "rows with a stride": lambda w, s: linear(w["recurrent"][:, ::2], s),

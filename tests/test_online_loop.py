@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,19 +93,34 @@ def learn(rule: Estimator, net: Network, optimizer: Optimizer, chunks: int) -> R
     return seen
 
 
+@lru_cache
+def late_loss(cell: Cell, optimizer: str) -> float:
+    """The loss in the end if nothing is learned ("none"), or the readout alone, on the states of a cell that stays."""
+    net = network(cell, 1)
+
+    def readout_alone(genes: list[nn.Parameter]) -> torch.optim.Optimizer:
+        links = net.recurrent(torch.arange(net.layout.size)[None])[0]
+        genes[0].register_hook(lambda grad: grad.index_fill(1, links, 0.0))
+        return OPTIMIZERS[optimizer](genes)
+
+    idle = learn(
+        BPTT(), net, (lambda genes: torch.optim.SGD(genes, lr=0.0)) if optimizer == "none" else readout_alone, LONG
+    )
+    return float(torch.stack(idle.losses[-20:]).mean())
+
+
 @every_name
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-def test_the_loop_learns_with_any_optimizer(name: str, optimizer: Optimizer) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_loop_learns_with_any_optimizer_and_the_cell_has_its_part_in_it(name: str, optimizer: str) -> None:
     rule = ESTIMATORS[name]()
     net = served(rule)
-    seen = learn(rule, net, optimizer, LONG)
-    idle = learn(rule, net, lambda genes: torch.optim.SGD(genes, lr=0.0), LONG)
-    late, before = (torch.stack(run.losses[-20:]).mean(dim=0) for run in (seen, idle))
-    assert (late < 0.9 * before).all()
+    seen = learn(rule, net, OPTIMIZERS[optimizer], LONG)
+    late = float(torch.stack(seen.losses[-20:]).mean())
+    assert late < 0.95 * late_loss(net.cell, "none")
+    assert late < 0.97 * late_loss(net.cell, optimizer)
     for grad in (*seen.grads[:2], seen.grads[-1]):
         assert torch.isfinite(grad).all()
-        assert (grad.norm(dim=1) > 1e-3).all()
-    assert (idle.genes == learn(rule, net, lambda genes: torch.optim.SGD(genes, lr=0.0), 1).genes).all()
+        assert (net.recurrent(grad).norm(dim=1) > 1e-3).all()
 
 
 @every_name
@@ -174,15 +190,15 @@ LENGTHS: dict[str, tuple[Estimator, Callable[[int], int]]] = {
 }
 
 
-def run(rule: Estimator, cell: Cell, steps: int) -> Tensor:
-    """States of one network on one sequence, credit not yet asked for."""
+def run(rule: Estimator, cell: Cell, steps: int) -> tuple[Tensor, Memory]:
+    """States and memory of one network on one sequence, credit not yet asked for."""
     genes = (0.3 * normal(1, 1, Layout(cell.leaves()).size)).float().requires_grad_()
     x, block, parts = normal(2, 1, steps, cell.inputs).float(), rule.block(cell, steps), []
     memory = rule.begin(cell, genes, 1)
     for at in range(0, steps, block):
         states, memory = rule.advance(cell, genes, x[:, at : at + block], memory)
         parts.append(states)
-    return torch.cat(parts, dim=2)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2), memory
 
 
 def counted(rule: Estimator, cell: Cell, length: int) -> float:
@@ -191,7 +207,7 @@ def counted(rule: Estimator, cell: Cell, length: int) -> float:
     flops = []
     for steps in (length, 2 * length):
         with FlopCounterMode(display=False) as counter:
-            run(rule, cell, steps).sum().backward()
+            run(rule, cell, steps)[0].sum().backward()
         flops.append(counter.get_total_flops())
     return float(flops[1] - flops[0]) / length / 2
 
@@ -214,9 +230,9 @@ def kept(rule: Estimator, cell: Cell, steps: int) -> int:
         return saved
 
     with torch.autograd.graph.saved_tensors_hooks(tape, lambda saved: saved):
-        states = run(rule, cell, steps)
+        states, memory = run(rule, cell, steps)
     gc.collect()
-    after = alive([*taped, states])
+    after = alive([*taped, states, *memory.values()])
     given = Layout(cell.leaves()).size + steps * cell.inputs
     return sum(size for place, size in after.items() if place not in before) - given
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from evo_rnn.cells import FRNN, GRU, LSTM, Cell, Elman, IndRNN
+from evo_rnn.cells import CTRNN, FRNN, GRU, LSTM, Cell, Elman, IndRNN
 from evo_rnn.errors import ConfigError
 from evo_rnn.evaluation.evaluator import LocalEvaluator
 from evo_rnn.evaluation.ray_evaluator import RayEvaluator, shards
@@ -65,7 +65,7 @@ def _cut(data):  # type: ignore[no-untyped-def]
 
 
 MODEL = network(Elman(1, 3), 1)
-PICKY = {"diagonal": network(IndRNN(1, 3), 1), "lstm1997": network(LSTM(1, 2), 1)}  # rules that do not take every cell
+PICKY = {"diagonal": network(IndRNN(1, 3), 1), "lstm1997": network(LSTM(1, 2), 1), "pearlmutter": network(CTRNN(1, 3), 1)}  # rules that do not take every cell
 
 
 def model_for(name: str) -> Network:

@@ -28,6 +28,7 @@ from trainers.gradient.estimator import Estimator, Traits
 from trainers.gradient.hybrid import Hybrid
 from trainers.gradient.kf_rtrl import KFRTRL
 from trainers.gradient.lstm1997 import LSTM1997
+from trainers.gradient.pearlmutter import Pearlmutter
 from trainers.gradient.rflo import RFLO
 from trainers.gradient.rtrl import RTRL
 from trainers.gradient.slope import passes, slope, sweep
@@ -49,6 +50,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "rflo": RFLO,
     "eprop": EProp,
     "dni": DNI,
+    "pearlmutter": Pearlmutter,
 }
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "ElmanRule",
     "Estimator",
     "Hybrid",
+    "Pearlmutter",
     "SnAp",
     "Traits",
     "passes",

@@ -91,6 +91,9 @@ class Anatomy:
         local_column: (G, S), the column of colour g that a column touches with the links cut, or S.
         order: (F,) the entry of the unpacked weights that each column of the influence stands for.
         entries: how many entries the unpacked weights have.
+        uses: of leaves in the three words.
+        heard: for each of them, the columns of the last state that it hears, or OUTSIDE.
+        certain: nothing can have been missed.
     """
 
     direct: tuple[str, ...]
@@ -102,6 +105,9 @@ class Anatomy:
     local_column: Tensor
     order: Tensor
     entries: int
+    uses: tuple[Use, ...]
+    heard: tuple[Tensor, ...]
+    certain: bool
 
 
 @lru_cache(maxsize=64)
@@ -114,7 +120,9 @@ def anatomy(cell: Cell, cut: bool = False) -> Anatomy:
     colours = _coloured(torch.cat([*seen.touches, local.T]))
     sums, order = _grouped(seen, colours, layout)
     columns = _columns(local.T, colours)
-    return Anatomy(seen.direct, sums, seen.plain, local, dynamics, colours, columns, order, int(order.max()) + 1)
+    found = (seen.direct, sums, seen.plain, local, dynamics, colours, columns, order)
+    words = tuple(use for use in seen.uses if use.leaf not in seen.direct)
+    return Anatomy(*found, int(order.max()) + 1, words, tuple(seen.heard), seen.certain)
 
 
 def _through(seen: Look, layout: Layout, count: int) -> Tensor:

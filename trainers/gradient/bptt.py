@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
-from trainers.gradient.estimator import NEVER, Memory, Traits, layout_of, multiply_adds, unpacked, unrolled
+from trainers.gradient.estimator import NEVER, Memory, Traits, layout_of, tape_adds, taped, unpacked, unrolled
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class BPTT:
 
     def storage(self, cell: Cell, steps: int) -> int:
         """State, and what is inside a step, for every step."""
-        return steps * (cell.state + sum(len(leaf.targets) for leaf in cell.leaves()))
+        return steps * taped(cell)
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """Forward, and twice as much back: by the states and by the weights."""
-        return 3 * multiply_adds(layout_of(cell))
+        return tape_adds(layout_of(cell))

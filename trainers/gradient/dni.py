@@ -27,7 +27,8 @@ from trainers.gradient.estimator import (
     Traits,
     check_least,
     layout_of,
-    multiply_adds,
+    tape_adds,
+    taped,
     unpacked,
     unrolled,
 )
@@ -95,12 +96,11 @@ class DNI:
 
     def storage(self, cell: Cell, steps: int) -> int:
         """The synthesiser, and a tape of every block that is handed over."""
-        tape = cell.state + sum(len(leaf.targets) for leaf in cell.leaves())
-        return cell.state * (cell.state + 1) + -(-steps // self.horizon) * self.horizon * tape
+        return cell.state * (cell.state + 1) + -(-steps // self.horizon) * self.horizon * taped(cell)
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """Forward, twice as much back, and once a block the synthesiser speaks, compares and learns (S² each)."""
-        return 3 * (multiply_adds(layout_of(cell)) + cell.state * (cell.state + 1) / self.horizon)
+        return tape_adds(layout_of(cell)) + 3 * cell.state * (cell.state + 1) / self.horizon
 
 
 @dataclass(frozen=True, eq=False)

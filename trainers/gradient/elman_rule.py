@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
-from trainers.gradient.estimator import NEVER, Memory, Traits, layout_of, multiply_adds, unpacked
+from trainers.gradient.estimator import NEVER, Memory, Traits, layout_of, multiply_adds, taped, unpacked
 from trainers.gradient.tangent import ran
 from trainers.gradient.tbptt import starting
 
@@ -58,7 +58,7 @@ class ElmanRule:
 
     def storage(self, cell: Cell, steps: int) -> int:
         """State, and what is inside a step, for every step."""
-        return steps * (2 * cell.state + sum(len(leaf.targets) for leaf in cell.leaves()))
+        return steps * (cell.state + taped(cell))
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """Forward twice, and back by the weights."""

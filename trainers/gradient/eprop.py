@@ -43,12 +43,12 @@ class EProp:
 
     Args:
         feedback: what leads the error back to the units: "true", the readout's weights, or "random", fixed random ones.
-        seed: of the random ones.
+        feedback_seed: of the random ones.
         decay: κ of a leaky readout that is fed its last output detached; 0 for a readout that does not leak.
     """
 
     feedback: str = "true"
-    seed: int = 0
+    feedback_seed: int = 0
     decay: float = 0.0
     traits = Traits(local_in_time=True, local_in_space=True, needs="units whose links touch no other unit")
 

@@ -49,12 +49,9 @@ class Traits:
 
 
 class Estimator(Protocol):
-    """Carries credit through time."""
+    """Carries credit through time, and promises its traits."""
 
-    @property
-    def traits(self) -> Traits:
-        """What it promises."""
-        ...
+    traits: Traits
 
     def check(self, cell: Cell) -> None:
         """Refuse a cell that lacks what is needed, with a ConfigError that names the alternatives."""
@@ -83,7 +80,7 @@ class Estimator(Protocol):
         ...
 
     def storage(self, cell: Cell, steps: int) -> int:
-        """Numbers kept for one network and one sequence while `steps` steps are handed over."""
+        """Numbers kept for one network and one sequence once `steps` steps are handed over: memory, edge and tape."""
         ...
 
     def flops(self, cell: Cell, steps: int) -> float:
@@ -92,8 +89,17 @@ class Estimator(Protocol):
 
 
 def multiply_adds(layout: Layout) -> float:
-    """Multiply-adds of one step: one for every link of a weight matrix that exists or not (zeros are multiplied too)."""
-    return float(sum(leaf.full for leaf in layout.leaves if len(leaf.shape) > 1))
+    """Multiply-adds of one step: one for every link that exists or not (zeros are multiplied too); biases are added only."""
+    return float(sum(leaf.full for leaf in layout.leaves if leaf.sources != ("one",) and leaf.sources != ("r*one",)))
+
+
+def tape_adds(layout: Layout) -> float:
+    """Multiply-adds of one step forward and back: by all weights, and by the state through the links that hear it."""
+    inner = 0
+    for leaf in layout.leaves:
+        outside = sum(name.rpartition(".")[2].startswith("x[") for name in leaf.sources)
+        inner += leaf.full * (len(leaf.sources) - outside) // len(leaf.sources) if multiply_adds(Layout((leaf,))) else 0
+    return 2 * multiply_adds(layout) + inner
 
 
 @lru_cache(maxsize=64)
@@ -111,6 +117,24 @@ def unpacked(cell: Cell, genes: Tensor) -> Weights:
     layout = layout_of(cell)
     check_shape(genes, "genes", ("P", layout.size), "Give the cell's genes alone; they come first in a network's.")
     return layout.unpack(genes)
+
+
+@lru_cache(maxsize=64)
+def taped(cell: Cell) -> int:
+    """Numbers that autograd keeps of one step of one network on one sequence, beside the weights and the input."""
+    genes = torch.zeros(1, layout_of(cell).size, requires_grad=True)
+    weights, x = unpacked(cell, genes), genes.new_zeros(1, 1, cell.inputs)
+    known, found = {each.untyped_storage().data_ptr() for each in (genes, x, *weights.values())}, {}
+
+    def keep(value: Tensor) -> Tensor:
+        found[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes() // value.element_size()
+        return value
+
+    s = cell.start(weights, 1)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        after = cell.step(weights, x, s + 0 * genes.sum())
+    found[after.untyped_storage().data_ptr()] = after.numel()
+    return sum(size for place, size in found.items() if place not in known)
 
 
 def entered(cell: Cell, weights: Weights, s: Tensor, reset: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
+from trainers.gradient.anatomy import anatomy
 from trainers.gradient.estimator import NEVER, Memory, Traits, check_least, check_storage, layout_of
 from trainers.gradient.rtrl import RTRL
 from trainers.gradient.tangent import Tangent, joined, owed, tangent, tangent_flops
@@ -73,10 +74,10 @@ class Hybrid:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2), memory
 
     def storage(self, cell: Cell, steps: int) -> int:  # noqa: ARG002
-        """One influence matrix, the sums' credit that makes the next one, and the block's tangent."""
-        length, layout, state = self._length(cell), layout_of(cell), cell.state
-        sums = sum(len(leaf.targets) for leaf in layout.leaves)
-        return 2 * state * layout.size + length * state * (2 * state + sums)
+        """Two influence matrices, where the block began and where it ended, and the block's tangent."""
+        parts, state = anatomy(cell), cell.state
+        sums = sum(len(parts.colours) * group.size + group.fan for group in parts.sums)
+        return 2 * state * layout_of(cell).size + self._length(cell) * (state * (state + 1) + sums)
 
     def flops(self, cell: Cell, steps: int) -> float:
         """The block's sweeps: Γ D (S³) and its sums' credit (S D), and once a block (∂s_h/∂s_0) J_0 (S² D)."""

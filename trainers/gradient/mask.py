@@ -113,6 +113,7 @@ def reached(touches: Tensor, moves: Tensor, order: int = CLOSED) -> Tensor:
     return found
 
 
+@lru_cache(maxsize=64)
 def reaches(cell: Cell, cut: bool, order: int = CLOSED) -> Tensor:
     """(A, S) bool: what each sum of a cell reaches, all groups one after the other."""
     moves = moved(cell, cut)
@@ -120,6 +121,7 @@ def reaches(cell: Cell, cut: bool, order: int = CLOSED) -> Tensor:
     return torch.cat([*every, moves.new_empty(0, len(moves))])
 
 
+@lru_cache(maxsize=64)
 def chained(cell: Cell) -> bool:
     """Whether links hear other sums of the same step, so that a sum touches more than its own unit."""
     whole, severed = anatomy(cell), anatomy(cell, True)

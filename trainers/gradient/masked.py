@@ -89,7 +89,8 @@ def onward(total: Tensor, moves: Tensor, influence: Tensor) -> Tensor:
     """`total (N, A, k, q)` += moves (N, A, k, l) influence (N, A, l, q), in place."""
     if moves.shape[-1] == 1:
         return total.addcmul_(moves, influence)
-    total.flatten(0, 1).baddbmm_(moves.flatten(0, 1), influence.flatten(0, 1))
+    flat = total.flatten(0, 1)
+    torch.baddbmm(flat, moves.flatten(0, 1), influence.flatten(0, 1), out=flat)
     return total
 
 
@@ -174,12 +175,13 @@ def handed_over(mask: Mask, steps: int) -> int:
 def masked_flops(cell: Cell, mask: Mask) -> float:
     """Multiply-adds of one step: the influence goes on, and credit is pulled through it."""
     blocks = sum(part.size * (part.columns.numel() + part.rows.numel()) for part in mask.parts)
-    return carried_flops(cell, mask) + blocks + layout_of(cell).size
+    slopes = sum(sums.size * len(sums.column) for sums in mask.anatomy.sums)
+    return carried_flops(cell, mask) + blocks + slopes + layout_of(cell).size
 
 
 def carried_flops(cell: Cell, mask: Mask) -> float:
     """Multiply-adds of one step of every block, D J + K z, and of the tangent."""
-    return tangent_flops(cell) + sum((part.size + 1) * part.size * part.columns.numel() for part in mask.parts)
+    return tangent_flops(cell, cut=mask.cut) + sum((part.size + 1) * part.size * part.columns.numel() for part in mask.parts)
 
 
 def check_feedback(feedback: str) -> None:

@@ -27,11 +27,11 @@ class RFLO:
 
     Args:
         feedback: what leads the error back to the units: "true", the readout's weights, or "random", fixed random ones.
-        seed: of the random ones.
+        feedback_seed: of the random ones.
     """
 
     feedback: str = "true"
-    seed: int = 0
+    feedback_seed: int = 0
     traits = Traits(local_in_time=True, local_in_space=True, needs="rate units, one state column each")
 
     def __post_init__(self) -> None:

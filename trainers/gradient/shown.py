@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evo_rnn.cells import LSTM, Cell, Elman, IndRNN
+from evo_rnn.cells import CTRNN, LSTM, Cell, Elman, IndRNN
 from evo_rnn.errors import ConfigError
 from trainers.gradient import ESTIMATORS
 from trainers.gradient.estimator import Estimator, layout_of, multiply_adds
@@ -13,7 +13,7 @@ UNITS, STEPS = 32, 256  # of the example that numbers are given for
 
 
 def estimators() -> dict[str, dict[str, Any]]:
-    """For each name its traits, and what it keeps and costs on the first of Elman, LSTM and IndRNN that it serves.
+    """For each name its traits, and what it keeps and costs on the first of Elman, LSTM, IndRNN and CTRNN that it serves.
 
     `sees` is how many steps one way back looks at; `kept` the numbers kept for one sequence while one step is handed over;
     `cost` the multiply-adds of a step, forward and credit, relative to a forward step.
@@ -39,7 +39,7 @@ def _row(rule: Estimator) -> dict[str, Any]:
 
 
 def _example(rule: Estimator) -> Cell:
-    for cell in (Elman(1, UNITS), LSTM(1, UNITS), IndRNN(1, UNITS)):
+    for cell in (Elman(1, UNITS), LSTM(1, UNITS), IndRNN(1, UNITS), CTRNN(1, UNITS)):
         try:
             rule.check(cell)
         except ConfigError:

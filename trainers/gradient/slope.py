@@ -67,7 +67,7 @@ def sweep(
     block = handed_over(estimator, network.cell, steps, rows) if loss.causal else steps
     total, largest = genes.new_zeros(len(genes)), genes.new_zeros(len(genes))
     with one_thread():
-        memory = {**estimator.begin(network.cell, network.recurrent(theta), len(data.inputs)), **learned}
+        memory: Memory = {**estimator.begin(network.cell, network.recurrent(theta), len(data.inputs)), **learned}
         for start in range(0, steps, block):
             part = Batch(*(t[:, start : start + block] for t in (data.inputs, data.targets, data.counts)))
             terms, memory = heard(estimator, network, theta, part, loss, memory)
@@ -112,7 +112,7 @@ def check_served(estimator: Estimator, network: Network, steps: int, loss: Loss)
 def fed_back(estimator: Estimator, network: Network) -> Network:
     """The network whose readout sends errors back as the estimator wants: through its weights, or random ones."""
     wants = getattr(estimator, "feedback", "true")
-    return misaligned(network, getattr(estimator, "seed", 0)) if wants == "random" else network
+    return misaligned(network, getattr(estimator, "feedback_seed", 0)) if wants == "random" else network
 
 
 def handed_over(estimator: Estimator, cell: Cell, steps: int, rows: int) -> int:

@@ -16,9 +16,11 @@ from torch import Tensor
 from evo_rnn.cells.cell import Cell
 from evo_rnn.shapes import Weights
 from trainers.gradient.anatomy import Anatomy, Sums, anatomy
-from trainers.gradient.estimator import NEVER, attached, entered, layout_of, multiply_adds, unpacked
-from trainers.gradient.taps import Notes, as_it_is, tapped
+from trainers.gradient.audit import audited, check_reaches, stepped
+from trainers.gradient.estimator import NEVER, attached, entered, layout_of, multiply_adds, tape_adds, unpacked
+from trainers.gradient.taps import Notes, as_it_is
 
+FEW = 4  # colours that are gone through one by one
 ROOM = 2**24  # numbers that one batched sweep may make: longer chunks are swept in pieces
 
 
@@ -77,15 +79,14 @@ class Tangent:
 
 def _swept(v: Tensor, k: Tensor, sums: Sums) -> Tensor:
     """V K: (t, N, V, A) of v (t, N, V, S), colour by colour; K is zero where a sum has no column of a colour."""
+    columns = sums.column.clamp(max=v.shape[-1] - 1).to(v.device)
+    if len(columns) > FEW:
+        return torch.einsum("tnvga,tnga->tnva", v[..., columns], k)
     total = v[..., :0]
-    for colour, column in enumerate(sums.column):
-        if sums.straight[colour]:
-            part = v * k[:, :, colour, None]
-        elif sums.there[colour].any():
-            part = v[..., column.clamp(max=v.shape[-1] - 1).to(v.device)] * k[:, :, colour, None]
-        else:
-            continue
-        total = total + part if total.shape[-1] else part
+    for colour, column in enumerate(columns):
+        if sums.there[colour].any():
+            part = (v if sums.straight[colour] else v[..., column]) * k[:, :, colour, None]
+            total = total + part if total.shape[-1] else part
     return total if total.shape[-1] else v.new_zeros(*v.shape[:-1], sums.size)
 
 
@@ -145,11 +146,14 @@ def _at(cell: Cell, weights: Weights, x: Tensor, s: Tensor, parts: Anatomy, cut:
         s = s.detach().requires_grad_()
         notes = Notes(enter, lambda total: torch.zeros_like(total).requires_grad_())
         leaves = [given[name].requires_grad_() for name in parts.direct]
-        after = cell.step(tapped(given, notes, s.shape[1], parts.direct), x, s)
+        after = stepped(cell, given, x, s, notes, parts)
     nudges = [*notes.nudges, *leaves]
     ones = [leaf.new_ones(len(leaf), 1, 1) for leaf in leaves]
     heard = [z.detach() for z in (*notes.heard, *ones)]
     found = _derivatives(after, [s, *(nudges[group.first] for group in parts.sums)], parts.colours, s.dtype)
+    if not parts.certain:
+        known = found if cut or parts.plain else [found[0][:0], *found[1:]]
+        audited(cell, after, s, notes, leaves, known, parts)
 
     def timed(value: Tensor) -> Tensor:  # (P t B, ...) to (t, N, ...)
         return value.reshape(people, steps, batch, *value.shape[1:]).transpose(0, 1).flatten(1, 2)
@@ -163,6 +167,7 @@ def _at(cell: Cell, weights: Weights, x: Tensor, s: Tensor, parts: Anatomy, cut:
     else:
         basis = torch.eye(cell.state, dtype=torch.bool, device=s.device)
         d = timed(_derivatives(after, [s], basis, s.dtype)[0])
+        check_reaches(cell, d, parts)
     return (d,), tuple(k), tuple(z)
 
 
@@ -235,7 +240,9 @@ def owed(cell: Cell, genes: Tensor, batch: int) -> Tensor:
     return influence
 
 
-def tangent_flops(cell: Cell) -> float:
-    """Multiply-adds of one step and its tangent."""
-    links = multiply_adds(layout_of(cell))
-    return links * (2 if anatomy(cell).plain else 2 + cell.state)
+def tangent_flops(cell: Cell, *, cut: bool = False) -> float:
+    """Multiply-adds of one step and its tangent: D is K W, or S ways back through the links, or without links nothing."""
+    layout = layout_of(cell)
+    if cut:
+        return 2 * multiply_adds(layout)
+    return tape_adds(layout) if anatomy(cell).plain else multiply_adds(layout) * (2 + cell.state)

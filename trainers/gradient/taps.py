@@ -13,6 +13,7 @@ from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from evo_rnn.shapes import Weights
 
@@ -72,13 +73,13 @@ class Tap:
 
     def linear(self, x: Tensor) -> Tensor:
         """W x."""
-        x = self._notes.enter(x)
-        return self._notes.summed(self._use(x.shape[2]), x, torch.bmm(x, self._weight.mT))
+        heard = self._notes.enter(x)
+        return self._notes.summed(self._use(x.shape[2]), x, torch.bmm(heard, self._weight.mT))
 
     def affine(self, x: Tensor, base: Tensor) -> Tensor:
         """W x + base."""
-        x = self._notes.enter(x)
-        return self._notes.summed(self._use(x.shape[2]), x, torch.baddbmm(base, x, self._weight.mT))
+        heard = self._notes.enter(x)
+        return self._notes.summed(self._use(x.shape[2]), x, torch.baddbmm(base, heard, self._weight.mT))
 
     def row(self) -> Tensor:
         """The values beside every sequence."""
@@ -100,8 +101,38 @@ class Tap:
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:  # noqa: ANN401
-        (tap, *_) = [each for each in args if isinstance(each, Tap)] or [Tap(torch.empty(0), "", 0, Notes(), 0)]
-        raise Unseen(tap._leaf)
+        taps = (each for each in tree_leaves((args, kwargs)) if isinstance(each, Tap))
+        raise Unseen(next((tap._leaf for tap in taps), ""))
+
+
+def _refused(tap: Tap, *_: object) -> NoReturn:
+    raise Unseen(tap._leaf)
+
+
+BINARY = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"]
+OTHER = [
+    "neg",
+    "pos",
+    "abs",
+    "invert",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
+    "len",
+    "bool",
+    "float",
+    "int",
+    "index",
+    "iter",
+    "contains",
+    "setitem",
+    "array",
+]
+for word in (*BINARY, *(f"r{each}" for each in BINARY), *OTHER):
+    setattr(Tap, f"__{word}__", _refused)  # Python looks these up in the class, past `__getattr__`
 
 
 def tapped(weights: Weights, notes: Notes, batch: int, plain: Collection[str] = ()) -> Weights:

@@ -18,7 +18,17 @@ from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
 from evo_rnn.errors import ConfigError
-from trainers.gradient.estimator import NEVER, Memory, Traits, check_least, layout_of, multiply_adds, unpacked, unrolled
+from trainers.gradient.estimator import (
+    NEVER,
+    Memory,
+    Traits,
+    check_least,
+    layout_of,
+    tape_adds,
+    taped,
+    unpacked,
+    unrolled,
+)
 
 
 @dataclass(frozen=True)
@@ -78,14 +88,13 @@ class TBPTT:
 
     def storage(self, cell: Cell, steps: int) -> int:
         """A tape of the window for every piece that is handed over."""
-        tape = cell.state + sum(len(leaf.targets) for leaf in cell.leaves())
-        return -(-steps // self._every) * self.horizon * tape
+        return -(-steps // self._every) * self.horizon * taped(cell)
 
     def flops(self, cell: Cell, steps: int) -> float:
         """The window forward, and twice as much back, once in h' steps."""
         ends = range(self._every, steps + self._every, self._every)
         run = sum(min(end, steps) - max(end - self.horizon, 0) for end in ends)
-        return 3 * multiply_adds(layout_of(cell)) * run / max(steps, 1)
+        return tape_adds(layout_of(cell)) * run / max(steps, 1)
 
 
 def pieces(step: int, steps: int, block: int) -> Iterator[tuple[slice, bool]]:

@@ -113,8 +113,8 @@ class UORO:
         return steps * (cell.state * (cell.state + 2) + 2 * layout_of(cell).size)
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
-        """D_t s~ (S²), the gradient (D), and the tangent; ν I_t takes products but no sums."""
-        return cell.state**2 + layout_of(cell).size + tangent_flops(cell)
+        """D_t s~ (S²), ν I_t and the gradient (D each), and the tangent."""
+        return cell.state**2 + 2 * layout_of(cell).size + tangent_flops(cell)
 
 
 def ratio(above: Tensor, below: Tensor) -> Tensor:
