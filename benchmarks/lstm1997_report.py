@@ -47,6 +47,7 @@ class Outcome:
         wrong: of 2560 test sequences, one number a solved trial; empty where the paper tests otherwise.
         stopped: why unsolved trials ended.
         published: the paper's numbers.
+        more: anything else worth a clause.
     """
 
     experiment: str
@@ -60,6 +61,7 @@ class Outcome:
     wrong: tuple[int, ...]
     stopped: str
     published: Published
+    more: str = ""
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -97,7 +99,7 @@ def gap(outcome: Outcome) -> str:
         text += ", and its mean lies in our interval" if low <= paper.count <= high else ""
     if solved < outcome.trials:
         text += f"; the others were stopped after {outcome.presented:,} sequences by the bound on {outcome.stopped}"
-    return text + "."
+    return text + (f"; {outcome.more}." if outcome.more else ".")
 
 
 def table(outcomes: list[Outcome]) -> str:

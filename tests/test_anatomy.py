@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
-from evo_rnn.cells import Cell, IndRNN, SecondOrder, Stack
+from evo_rnn.cells import CTRNN, LSTM, Cell, IndRNN, SecondOrder, Stack
 from evo_rnn.cells.cell import affine, linear, row, zeros
 from evo_rnn.errors import ConfigError
 from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.shapes import Weights
 from tests.cell_examples import EXAMPLES, every_cell
-from trainers.gradient import BPTT, RTRL, Diagonal, Estimator, Hybrid
+from trainers import gradient as gradient_rules
+from trainers.gradient import BPTT, ESTIMATORS, RTRL, Diagonal, Estimator, Hybrid
 from trainers.gradient.anatomy import anatomy
 from trainers.gradient.audit import uneven
 from trainers.gradient.estimator import layout_of
@@ -293,3 +296,31 @@ def test_looking_draws_no_random_numbers_of_the_users_and_finds_the_same_again()
     assert first.direct == second.direct
     v = uneven(5, torch.float64, torch.device("cpu"))
     assert len(v.unique()) == 5
+
+
+def loop(name: str, cell: str) -> str:
+    """The loop of the package's documentation with another estimator."""
+    text = gradient_rules.__doc__ or ""
+    assert text.count('ESTIMATORS["rtrl"]') == text.count("network(IndRNN(inputs=1, hidden=4)") == 1
+    imported = text.replace("import IndRNN", f"import {cell}").replace("IndRNN(", f"{cell}(")
+    return imported.replace('"rtrl"', f'"{name}"')
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_documented_loop_runs_with_every_estimators_name(name: str) -> None:
+    for cell in (IndRNN, LSTM, CTRNN):
+        try:
+            ESTIMATORS[name]().check(cell(1, 4))
+        except ConfigError:
+            continue
+        known: dict[str, Any] = {}
+        said: list[str] = []
+        test = doctest.DocTestParser().get_doctest(loop(name, cell.__name__), known, name, None, 0)
+        assert len(test.examples) == 11
+        runner = doctest.DocTestRunner()
+        assert runner.run(test, out=said.append, clear_globs=False).failed == 0, said
+        last = test.globs
+        assert type(last["estimator"]) is ESTIMATORS[name]
+        assert last["loss"] < 0.1, "inputs are between 0 and 1: a guess at their mean has 1/12"
+        return
+    raise AssertionError(f"{name} refuses every cell")

@@ -32,6 +32,7 @@ from trainers import cli
 from trainers.commands import launch
 from trainers.commands.plan import planned
 from trainers.experiments.named import NAMED
+from trainers.gradient import ESTIMATORS
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_KEYS = {"run_id", "status", "stop_reason", "passes", "seconds", "train_loss", "validation_loss", "test_loss"}
@@ -164,11 +165,11 @@ def test_people_read_on_standard_error_where_standard_output_carries_data(
     [
         ("models", {"elman", "frnn", "lstm", "gru", "indrnn"}),
         ("algorithms", {"ga", "random"}),
-        ("estimators", {"bptt", "rtrl", "hybrid"}),
+        ("estimators", set(ESTIMATORS)),
         ("methods", {"ga", "memetic", "evolino", "bptt", "rtrl", "hybrid", "torch", "random"}),
         ("tasks", {"sunspots", "mackey_glass", "adding", "temporal_order", "delayed_xor", "file"}),
         ("losses", {"mse", "cross_entropy"}),
-        ("experiments", {"sunspots", "mackey_glass", "delayed_xor", "adding", "temporal_order"}),
+        ("experiments", {"sunspots", "mackey_glass", "delayed_xor", "adding", "temporal_order", "strokes"}),
         ("runs", {"ga - elman8 - seed 1", "random - elman8 - seed 0", "compare data - ga, random - 2 seeds"}),
     ],
 )
@@ -182,6 +183,26 @@ def test_list_names_everything_of_a_kind(
     assert text.code == 0
     assert len(text.out.splitlines()) == len(rows) + 1, "a line each, and a heading"
     assert all(name in text.out for name in some)
+
+
+def test_estimators_are_listed_with_their_traits_and_what_they_cost(call: Call) -> None:
+    rows = {row["name"]: row for row in call("list", "estimators", "--json").data}
+    assert list(rows) == list(ESTIMATORS)
+    for name, row in rows.items():
+        traits = ESTIMATORS[name].traits
+        assert (row["exact"], row["unbiased"], row["needs"]) == (traits.exact, traits.unbiased, traits.needs)
+        assert (
+            row["local in"]
+            == {(0, 0): "", (1, 0): "time", (0, 1): "space", (1, 1): "time and space"}[
+                traits.local_in_time, traits.local_in_space
+            ]
+        )
+        assert row["cost"] > 1
+    assert rows["bptt"]["sees"] == 256
+    assert (rows["rtrl"]["sees"], rows["hybrid"]["sees"]) == (1, 32)
+    assert rows["rtrl"]["kept"] == 32 * (32 * 33 + 32), "hidden x weights"
+    assert rows["diagonal"]["example"] == "indrnn32"
+    assert rows["rtrl"]["cost"] > rows["hybrid"]["cost"] > rows["bptt"]["cost"]
 
 
 def test_list_without_a_kind_names_the_kinds_and_version_the_version(call: Call) -> None:
@@ -405,6 +426,21 @@ MISTAKES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "too small": (("run", "sunspots", "model.hidden=0"), ("model.hidden", "at least 1", "is 0")),
     "no end": (("run", "sunspots", "budget.passes=0"), ("budget.passes", "stop.generations")),
     "no section": (("run", "sunspots", "methods.ga=3"), ("methods.ga", "section", "3")),
+    "no fit": (("run", "sunspots", "--method", "diagonal"), ("method: Diagonal needs units", "Use hybrid or rtrl")),
+    "no fit among many": (
+        ("compare", "sunspots", "--methods", "ga,lstm1997"),
+        ("methods.lstm1997: LSTM1997 needs", "bptt or hybrid"),
+    ),
+    "no horizon": (
+        ("run", "sunspots", "--method", "hybrid", "method.horizon=0"),
+        ("method.horizon", "at least 1", "is 0"),
+    ),
+    "rare steps": (
+        ("run", "sunspots", "--method", "tbptt", "method.every=20"),
+        ("method.every", "at most the horizon, 16", "raise horizon"),
+    ),
+    "unknown rule": (("run", "sunspots", "--method", "rtlr"), ("method.name", "'rtlr'", "Did you mean 'rtrl'?")),
+    "regulation": (("run", "sunspots", "--method", "rtrl", "method.regulation=2"), ("method: regulation", "Use clip")),
     "no meaning": (("run", "sunspots", "model.reset=before"), ("model.reset", "'elman'")),
     "no override": (("run", "sunspots", "hidden"), ("'hidden'", "key=value")),
     "absent ray file": (("run", "sunspots", "--ray", "absent.yaml"), ("absent.yaml", "no such")),

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -71,6 +72,7 @@ def test_the_allowed_symbols_are_those_that_follow_the_same_beginning_in_some_st
     for string in drawn[:200]:
         allowed = [set(each) for each in successors(string)]
         assert len(allowed) == len(string) - 1
+        assert allowed[-2:] == [{string[1]}, {"E"}]
         assert all(symbol in each for symbol, each in zip(string[1:], allowed, strict=True))
         assert all(seen[string[:end]] == allowed[end - 1] for end in range(1, min(len(string), 6)))
 
@@ -267,12 +269,15 @@ def test_the_interval_of_a_share_is_wilsons(bench: dict[str, ModuleType]) -> Non
 def test_a_bounded_run_ends_by_itself_and_prints_the_table(
     bench: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bench["lstm1997"].main(["all", "--trials", "2", "--sequences", "12", "--out", str(tmp_path)]) == 0
+    assert (
+        bench["lstm1997"].main(["all", "--trials", "2", "--sequences", "12", "--jobs", "1", "--out", str(tmp_path)])
+        == 0
+    )
     text = capsys.readouterr().out
     found = json.loads((tmp_path / "lstm1997.json").read_text())
-    assert [each["weights"] for each in found] == [276, 264, 10_504, 93, 156]
+    assert [each["weights"] for each in found] == [276, 264, 10_504, 10_504, 93, 156]
     assert all(each["trials"] == 2 and each["presented"] >= 12 and not each["counts"] for each in found)
-    assert text.count("none solved") == 10
+    assert text.count("none solved") == 12
     assert "by the bound on sequences" in text
     assert (tmp_path / "lstm1997.md").read_text().startswith("| experiment")
 
@@ -285,6 +290,18 @@ def test_solved_trials_leave_and_the_others_go_on(bench: dict[str, ModuleType], 
     assert len(outcome.counts) == 2
     assert outcome.counts[0] < outcome.counts[1]
     assert outcome.presented == 0
+
+
+def test_a_goal_is_reached_after_enough_right_sequences_and_then_tested(
+    bench: dict[str, ModuleType], monkeypatch: Any
+) -> None:
+    module = bench["lstm1997"]
+    monkeypatch.setattr(module, "RECENT", 3)
+    easy = replace(module.ADDING, within=1.0, error=1.0)  # whatever is answered is right
+    outcome = module.at_end(module.Bounds(2, 60.0, 0, 0), easy, 0.5)
+    assert outcome.counts == (3, 3)
+    assert outcome.wrong == (0, 0)
+    assert "fewer" not in bench["lstm1997_report"].gap(outcome)
 
 
 def test_a_run_ends_by_the_clock(bench: dict[str, ModuleType]) -> None:

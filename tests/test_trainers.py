@@ -16,6 +16,7 @@ from evo_rnn.evaluation.evaluator import LocalEvaluator
 from evo_rnn.evaluation.ray_evaluator import RayEvaluator, shards
 from evo_rnn.fit import SolvedReadout
 from evo_rnn.fitness import LOSSES, batch
+from evo_rnn.layout import Layout
 from evo_rnn.network import Identity, Network, network
 from evo_rnn.progress import Progress, Trainer
 from evo_rnn.seeds import generator
@@ -25,12 +26,12 @@ from evo_rnn.tasks.task import Task
 from populations.algorithms import GeneticAlgorithm
 from populations.evolution import Evolution
 from trainers.control import TorchControl
-from trainers.descent import Descent
+from trainers.descent import Descent, influence_metric
 from trainers.experiments.methods import METHODS
 from trainers.gradient import ESTIMATORS
 from trainers.memetic import GradientSteps
-from trainers.moving import clipped
-from trainers.rows import OPTIMIZERS
+from trainers.moving import Move, clipped
+from trainers.rows import OPTIMIZERS, Rows
 
 SMALL = {
     "ga": {"population": 12},
@@ -65,7 +66,11 @@ def _cut(data):  # type: ignore[no-untyped-def]
 
 
 MODEL = network(Elman(1, 3), 1)
-PICKY = {"diagonal": network(IndRNN(1, 3), 1), "lstm1997": network(LSTM(1, 2), 1), "pearlmutter": network(CTRNN(1, 3), 1)}  # rules that do not take every cell
+PICKY = {
+    "diagonal": network(IndRNN(1, 3), 1),
+    "lstm1997": network(LSTM(1, 2), 1),
+    "pearlmutter": network(CTRNN(1, 3), 1),
+}  # rules that do not take every cell
 
 
 def model_for(name: str) -> Network:
@@ -318,3 +323,86 @@ def test_gradient_methods_say_what_they_need(task: Task) -> None:
     with pytest.raises(ConfigError, match="linear readout"):
         SolvedReadout().passes(Network(Elman(1, 1), Identity(1)), 10)
     assert LOSSES["mse"].causal
+
+
+INSIDE = {"rtrl": 1, "hybrid": 7, "bptt": 7, "uoro": 5}
+
+
+@pytest.mark.parametrize(("name", "every"), INSIDE.items())
+def test_weights_that_move_inside_the_sequences_are_under_the_same_laws(name: str, every: int, task: Task) -> None:
+    made = METHODS[name].trainer(SMALL[name] | {"update_every": every, "check": 2}, "mse")
+    whole = list(islice(made.train(MODEL, task, 1), STEPS))
+    for cut in (1, 2, 5):
+        state = list(islice(made.train(MODEL, task, 1), cut))[-1].checkpoint()
+        for a, b in zip(whole[cut:], islice(made.train(MODEL, task, 1, state), STEPS - cut), strict=False):
+            same(a, b)
+    assert [bool(np.isfinite(progress.loss)) for progress in whole] == [False] + [True] * (STEPS - 1)
+    checked = whole[1::2]
+    for progress in checked:
+        measured = LocalEvaluator(MODEL, task.train)(progress.candidates)
+        np.testing.assert_allclose(measured, progress.losses, rtol=1e-6)
+    assert [progress.loss for progress in checked] == list(np.minimum.accumulate([p.losses[0] for p in checked]))
+    plain = next(METHODS[name].trainer(SMALL[name], "mse").train(MODEL, task, 1)).passes
+    rows = len(whole[0].candidates)
+    np.testing.assert_allclose(np.diff([p.passes for p in whole]), [plain + rows * (n % 2) for n in range(1, STEPS)])
+    assert list(islice(made.train(MODEL, task, 1), 20))[-1].loss < 0.95 * whole[1].loss
+
+
+def moved(every: int, task: Task, estimator: str = "bptt", **settings: float) -> torch.Tensor:
+    rows = Rows("sgd", np.array([1.0, 0.3]), lambda row, _: MODEL.layout.draw(generator(row, "test"), 1)[0], 9)
+    Move(rows, ESTIMATORS[estimator](), MODEL, batch(task.train, torch.float32), LOSSES["mse"], every, **settings)({})
+    return rows.genes()
+
+
+@pytest.mark.parametrize("estimator", ["bptt", "rtrl", "hybrid"])
+def test_one_move_after_all_steps_is_the_move_at_the_end(estimator: str, task: Task) -> None:
+    steps = task.train.inputs.shape[1]
+    end = moved(0, task, estimator)
+    for every in (steps, steps + 5):
+        torch.testing.assert_close(moved(every, task, estimator), end, rtol=0, atol=1e-6)
+    assert (moved(steps // 2, task, estimator) - end).norm() > 1e-3
+
+
+def test_a_row_that_breaks_inside_the_sequences_is_drawn_afresh_and_the_others_do_not_feel_it(task: Task) -> None:
+    seen = {}
+    for rates in ((1e30, 0.01), (0.01,)):
+        descent = Descent(learning_rates=rates, restarts=1, clip=0, update_every=5, patience=99)
+        last = list(islice(descent.train(MODEL, task, 0), 4))[-1].checkpoint()
+        seen[rates] = last
+    assert seen[1e30, 0.01]["lives"].tolist() == [4, 0]
+    assert np.isfinite(seen[1e30, 0.01]["genes"]).all()
+
+
+def test_a_loss_that_needs_whole_sequences_moves_nothing_inside_them(task: Task) -> None:
+    classes = replace(task, loss="ctc")
+    for every in (1, task.train.inputs.shape[1] - 1):
+        with pytest.raises(ConfigError, match=r"update_every should be 0 for ctc.*Leave it out"):
+            next(Descent(update_every=every).train(MODEL, classes, 0))
+    Descent(update_every=task.train.inputs.shape[1]).fits(MODEL, classes)
+
+
+def test_the_influence_that_is_shown_is_the_norm_of_all_that_the_genes_did_to_the_state(task: Task) -> None:
+    steps, cell = task.train.inputs.shape[1], MODEL.cell
+    descent = Descent(estimator=ESTIMATORS["rtrl"](), learning_rates=(0.03,), restarts=3)
+    genes = torch.stack([torch.from_numpy(descent._draw(MODEL, 0, steps)(row, 0)) for row in range(3)])
+    (progress,) = islice(descent.train(MODEL, task, 0), 1)
+    x, norms = batch(task.train, torch.float32).inputs, []
+    for row in MODEL.recurrent(genes):
+
+        def states(theta: torch.Tensor) -> torch.Tensor:
+            weights, s, every = Layout(cell.leaves()).unpack(theta[None]), torch.zeros(1, len(x), cell.state), []
+            for t in range(steps):
+                s = cell.step(weights, x[None, :, t], s)
+                every.append(s[0, 0])
+            return torch.stack(every)
+
+        by_hand = torch.autograd.functional.jacobian(states, row)  # (T, S, D)
+        norms.append(max(float(by_hand[t - 1].norm()) for t in {*range(16, steps, 16), steps}))  # where a chunk ends
+    assert progress.metrics["influence/norm"] == pytest.approx(float(np.median(norms)), rel=1e-4)
+    (plain,) = islice(Descent(learning_rates=(0.03,), restarts=3).train(MODEL, task, 0), 1)
+    assert set(plain.metrics) == {"gradient/norm"}
+
+
+def test_the_influence_of_broken_rows_is_left_out() -> None:
+    assert influence_metric(torch.tensor([torch.nan, torch.inf, 2.0])) == {"influence/norm": 2.0}
+    assert influence_metric(torch.tensor([torch.nan])) == influence_metric(torch.zeros(2)) == {}

@@ -24,7 +24,7 @@ from evo_rnn.tasks.task import Task
 from evo_rnn.threads import Stopwatch
 from trainers.gradient import BPTT, Estimator, passes
 from trainers.gradient.estimator import LEARNED, Memory, check_least, reseeded
-from trainers.gradient.regulation import regulated
+from trainers.gradient.regulation import check_regulated, regulated
 from trainers.gradient.slope import check_served
 from trainers.moving import Move
 from trainers.rows import OPTIMIZERS, Rows
@@ -65,9 +65,27 @@ class Descent:
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError(f"optimizer should be one of {sorted(OPTIMIZERS)} but is {self.optimizer!r}.")
-        if not self.learning_rates or min(self.learning_rates) <= 0:
+        if not self.learning_rates or not all(0 < rate < np.inf for rate in self.learning_rates):
             raise ConfigError(f"learning_rates should be positive numbers but are {self.learning_rates}.")
+        if np.isnan([self.clip, self.regulation]).any():
+            raise ConfigError(f"clip and regulation should be numbers but are {self.clip} and {self.regulation}.")
         check_least(self, restarts=1, check=1, patience=1, clip=0, minibatch=0, update_every=0, regulation=0)
+
+    def fits(self, model: Network, task: Task) -> None:
+        """Refuse a network, a task or a setting that do not fit each other.
+
+        Raises:
+            ConfigError: naming what could be used.
+        """
+        loss, steps = LOSSES[task.loss], task.train.inputs.shape[1]
+        check_served(self.estimator, model, self.update_every or steps, loss)
+        if not loss.causal and 0 < self.update_every < steps:
+            raise ConfigError(
+                f"update_every should be 0 for {loss.name}, which needs whole sequences of {steps} steps, but is "
+                f"{self.update_every}. Leave it out."
+            )
+        if self.regulation:
+            check_regulated(model.layout, self.regulation)
 
     def train(
         self, model: Model, task: Task, seed: int, resume: State = FRESH, compute: Compute = LOCAL
@@ -75,13 +93,13 @@ class Descent:
         """Yield one progress a gradient step of all rows, for ever.
 
         Raises:
-            ConfigError: if the model is not a network of a cell and a readout.
+            ConfigError: if the model is not a network of a cell and a readout, or does not fit.
         """
         if not isinstance(model, Network):
             raise ConfigError(f"model should be a Network for gradient descent but is {model}. Use evolution.")
+        self.fits(model, task)
         train, loss = batch(task.train, torch.float32, compute.device), LOSSES[task.loss]
         steps = train.inputs.shape[1]
-        check_served(self.estimator, model, self.update_every or steps, loss)
         rates = np.repeat(self.learning_rates, self.restarts)
         rows = Rows(self.optimizer, rates, self._draw(model, seed, steps), self.patience)
         step, spent, budget, best = rows.restore(resume)
@@ -136,7 +154,8 @@ def _sample(data: Batch, count: int, seed: int, step: int) -> Batch:
 
 def influence_metric(influence: Tensor) -> dict[str, float]:
     """The median over the networks of the largest norm of an influence matrix, where one is kept."""
-    return {"influence/norm": float(influence.median())} if influence.any() else {}
+    kept = influence[influence.isfinite() & (influence > 0)]  # those of rows that broke say nothing
+    return {"influence/norm": float(kept.median())} if len(kept) else {}
 
 
 def _progress(

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from evo_rnn.errors import ConfigError, DataError
-from evo_rnn.fitness import LOSSES, Batch
+from evo_rnn.fitness import LOSSES, Batch, Loss
 from evo_rnn.network import Network
 from evo_rnn.shapes import check_shape
 from evo_rnn.threads import one_thread
 from trainers.gradient.estimator import NEVER, Estimator, Memory
 from trainers.gradient.slope import FRESH, check_served, fed_back, heard, influence_norm
+
+Piece = tuple[Batch, Tensor, Loss]  # data, resets, and what is differentiated
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,25 +89,44 @@ def learned_online(
         ConfigError: if the estimator cannot serve the cell or the loss, or a setting is out of range.
         DataError: if a chunk has another shape, or a number in it is not finite, naming the step.
     """
+    if loss not in LOSSES:
+        raise ConfigError(f"loss should be one of {sorted(LOSSES)} but is {loss!r}.")
     if every < 1:
         raise ConfigError(f"every should be at least 1 step but is {every}.")
+    if not clip >= 0:
+        raise ConfigError(f"clip should be at least 0, which means none, but is {clip}.")
     check_shape(genes, "genes", ("P", network.layout.size), "Was the population made for another network?")
     if not (genes.requires_grad and genes.is_leaf):
         raise ConfigError("genes should be a leaf that requires grad, as torch.nn.Parameter makes it.")
+    if not any(genes is each for group in optimizer.param_groups for each in group["params"]):
+        raise ConfigError("optimizer should move the genes but was made for other tensors. Make it with [genes].")
     check_served(estimator, network, every, LOSSES[loss])
+    return _learned(estimator, network, genes, optimizer, pieces(stream, network, every, LOSSES[loss]), clip, memory)
+
+
+def _learned(
+    estimator: Estimator,
+    network: Network,
+    genes: Tensor,
+    optimizer: torch.optim.Optimizer,
+    parts: Iterator[Piece],
+    clip: float,
+    memory: Memory,
+) -> Iterator[Heard]:
     through, step = fed_back(estimator, network), 0
-    for part in pieces(stream, network, every):
+    for data, reset, loss in parts:
+        data = Batch(data.inputs.to(genes), data.targets.to(genes), data.counts.to(genes.device))
         if not memory:
-            memory = estimator.begin(network.cell, network.recurrent(genes), len(part.inputs))
-        counts = part.counts if len(part.counts) else torch.ones(part.inputs.shape[:2], dtype=torch.bool)
-        counts = counts.to(part.inputs.device)
-        data = Batch(part.inputs, torch.where(counts[..., None], part.targets, 0.0), counts)
+            memory = estimator.begin(network.cell, network.recurrent(genes), len(data.inputs))
+        elif (came := tuple(memory["s"].shape[:2])) != (wanted := (len(genes), len(data.inputs))):
+            raise DataError(f"memory should be of {wanted} networks and sequences but is of {came}. Begin without one.")
         optimizer.zero_grad()
         with one_thread():
-            terms, memory = heard(estimator, through, genes, data, LOSSES[loss], memory, part.reset)
+            terms, memory = heard(estimator, through, genes, data, loss, memory, reset.to(genes.device))
             norm = _scaled(genes, data.counted, clip)
-            optimizer.step()
-        step += part.inputs.shape[1]
+            if data.counted:  # momentum alone moves nothing
+                optimizer.step()
+        step += data.inputs.shape[1]
         yield Heard(step, terms / data.counted, norm, influence_norm(memory, len(genes)), memory)
 
 
@@ -120,18 +141,28 @@ def _scaled(genes: Tensor, counted: Tensor, clip: float) -> Tensor:
     return norm
 
 
-def pieces(stream: Iterable[Chunk | tuple[Tensor, Tensor]], network: Network, length: int) -> Iterator[Chunk]:
-    """The stream in pieces of `length` steps; the last may be shorter.
+def pieces(
+    stream: Iterable[Chunk | tuple[Tensor, Tensor]], network: Network, length: int, loss: Loss
+) -> Iterator[Piece]:
+    """The stream in pieces of `length` steps, with resets, for a loss; the last may be shorter.
 
     Raises:
         DataError: if a chunk has another shape, or a number in it is not finite.
     """
+    for part in _even(stream, network, length, loss):
+        counts = _flags(part, part.counts, True)
+        yield Batch(part.inputs, torch.where(counts[..., None], part.targets, 0.0), counts), part.reset, loss
+
+
+def _even(
+    stream: Iterable[Chunk | tuple[Tensor, Tensor]], network: Network, length: int, loss: Loss
+) -> Iterator[Chunk]:
     waiting: list[Chunk] = []
     held, seen, batch = 0, 0, 0
     for given in stream:
         chunk = given if isinstance(given, Chunk) else Chunk(*given)
         batch = batch or len(chunk.inputs)
-        _check(chunk, network, batch, seen)
+        _check(chunk, network, batch, seen, loss)
         seen += chunk.inputs.shape[1]
         at = 0
         while at < chunk.inputs.shape[1]:
@@ -161,27 +192,45 @@ def _joined(parts: list[Chunk]) -> Chunk:
 
 
 def _flags(part: Chunk, flags: Tensor, usual: bool) -> Tensor:
-    return flags if len(flags) else torch.full(part.inputs.shape[:2], usual)
+    return flags if len(flags) else torch.full(part.inputs.shape[:2], usual, device=part.inputs.device)
 
 
-def _check(chunk: Chunk, network: Network, batch: int, seen: int) -> None:
+def _check(chunk: Chunk, network: Network, batch: int, seen: int, loss: Loss) -> None:
+    """Of a chunk after `seen` steps.
+
+    Raises:
+        DataError: naming the step.
+    """
     steps, width = chunk.inputs.shape[1:2], network.cell.inputs
+    outputs = 1 if loss.classes else network.readout.outputs
     try:
-        check_shape(chunk.inputs, "inputs of the stream", (batch, "t", width), "Every chunk has the same B and I.")
-        check_shape(chunk.targets, "targets of the stream", (batch, *steps, "O"), "One target a step.")
+        check_shape(
+            chunk.inputs, "inputs of the stream", (batch or "B > 0", "t", width), "Every chunk has the same B and I."
+        )
+        check_shape(chunk.targets, "targets of the stream", (batch, *steps, outputs), "One target a step.")
         for name in ("counts", "reset"):
             if len(flags := getattr(chunk, name)):
                 check_shape(flags, f"{name} of the stream", (batch, *steps), "One flag a step.")
+                if flags.dtype != torch.bool:
+                    raise ValueError(f"{name} of the stream should be bool but is {flags.dtype}. Compare it with 0.")
+        if not batch:
+            raise ValueError("inputs of the stream should have at least 1 sequence but have 0.")
     except ValueError as error:
         raise DataError(f"After step {seen}: {error}") from None
-    asked = torch.where(chunk.counts[..., None], chunk.targets, 0.0) if len(chunk.counts) else chunk.targets
-    for name, values, cure in (
-        ("inputs", chunk.inputs, "Fill it or leave the step out."),
-        ("targets", asked, "Fill it, or say with counts that the step has no target."),
+    asked = torch.where(_flags(chunk, chunk.counts, True)[..., None], chunk.targets, 0.0)
+    most = network.readout.outputs - 1
+    strange = (
+        (asked < 0) | (asked > most) | (asked != asked.round()) if loss.classes else torch.zeros_like(asked).bool()
+    )
+    for name, values, bad, wanted in (
+        ("inputs", chunk.inputs, ~torch.isfinite(chunk.inputs), "finite. Fill it or leave the step out"),
+        ("targets", asked, ~torch.isfinite(asked), "finite. Fill it, or say with counts that the step has no target"),
+        ("targets", asked, strange, f"class numbers from 0 to {most}. Give the network an output for every class"),
     ):
-        if not torch.isfinite(values).all():
-            where = (~torch.isfinite(values)).nonzero()[0].tolist()
+        if bad.any():
+            where = bad.nonzero()[0].tolist()
+            wish, cure = wanted.split(". ")
             raise DataError(
-                f"{name} of the stream should be finite but hold {float(values[tuple(where)])} at step {seen + where[1]} "
-                f"of sequence {where[0]}. {cure}"
+                f"{name} of the stream should be {wish} but hold {float(values[tuple(where)])} at step {seen + where[1]} "
+                f"of sequence {where[0]}. {cure}."
             )

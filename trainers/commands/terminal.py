@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Iterator
 
@@ -99,6 +100,7 @@ class Board:
         over = sum(each >= 1.0 for done in self._done.values() for each in done.values())
         runs = f"{over}/{self._runs} runs" if self._runs > 1 else ""
         best = f"best validation loss {self._best[leader]:.4g}" + (f" by {leader}" if len(self._done) > 1 else "")
+        best = best if math.isfinite(self._best[leader]) else ""  # nobody has looked yet
         text = ", ".join(filter(None, [runs, best, self._left()]))
         say(self._console, f"{now - self._began:5.0f} s {100 * share:4.0f} %  {text}")
 

@@ -8,7 +8,6 @@ from typing import Any
 from evo_rnn.cells import CELLS, Cell, Stack
 from evo_rnn.errors import ConfigError
 from evo_rnn.evaluation.ray_evaluator import Compute
-from evo_rnn.fitness import LOSSES
 from evo_rnn.network import Network, network
 from evo_rnn.progress import Trainer
 from evo_rnn.tasks import TASKS
@@ -27,7 +26,6 @@ from trainers.experiments.stopping import (
     WallClock,
 )
 from trainers.experiments.trial import Rules
-from trainers.gradient.slope import check_served
 
 FAR = 200_000.0  # passes between two points at most: a run without end must show something too
 POINTS = 60  # of every curve: enough to see its shape, few enough for a browser
@@ -96,7 +94,7 @@ def trainer_of(method: dict[str, Any], task: Task) -> Trainer:
 
 
 def check_methods(methods: Mapping[str, Mapping[str, Any]], task: Task, model: Network) -> None:
-    """Refuse a gradient method that cannot serve this cell or this loss, before anything is made.
+    """Refuse a gradient method that does not fit this network or this task, before anything is made.
 
     Raises:
         ConfigError: naming the method and what could be used.
@@ -104,9 +102,8 @@ def check_methods(methods: Mapping[str, Mapping[str, Any]], task: Task, model: N
     for where, method in methods.items():
         trainer = trainer_of(dict(method), task)
         if isinstance(trainer, Descent):
-            steps = trainer.update_every or task.train.inputs.shape[1]
             try:
-                check_served(trainer.estimator, model, steps, LOSSES[task.loss])
+                trainer.fits(model, task)
             except ConfigError as error:
                 raise ConfigError(f"{where}: {error}") from None
 

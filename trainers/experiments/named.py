@@ -37,4 +37,10 @@ NAMED: dict[str, dict[str, Any]] = {
         "methods": {name: {} for name in ("ga", "memetic", "bptt", "torch", "random")},
         "budget": {"passes": 5_000},
     },
+    "strokes": {
+        "task": "strokes",
+        "model": {"cell": "gru", "hidden": 8},
+        "methods": {"ga": {}, "memetic": {}, "bptt": {}, "hybrid": {"horizon": 64}, "torch": {}},  # CTC: whole sequences
+        "budget": {"passes": 3_000},
+    },
 }

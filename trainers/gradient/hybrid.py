@@ -117,8 +117,9 @@ def _back(block: Tangent, errors: Tensor, start: Tensor, fresh: Tensor) -> Tenso
             credit[t - 1] *= ~begun
         if 1 < t <= len(errors):
             credit[t - 1] += errors[t - 2]
-    total = torch.baddbmm(block.pulled(credit[1:]), credit[0], start)  # ∂/∂θ + (∂/∂s_0) J_0
-    return torch.baddbmm(total, crossing, fresh) if len(block.cut) else total
+    total = block.pulled(credit[1:])
+    torch.baddbmm(total, credit[0], start, out=total)  # ∂/∂θ + (∂/∂s_0) J_0
+    return torch.baddbmm(total, crossing, fresh, out=total) if len(block.cut) else total
 
 
 def _longer(memory: Memory, new: Tangent) -> Tangent:

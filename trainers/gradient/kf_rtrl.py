@@ -19,8 +19,7 @@ from trainers.gradient.estimator import NEVER, Memory, Traits, unpacked
 from trainers.gradient.tangent import Tangent, joined, tangent, tangent_flops
 from trainers.gradient.uoro import Signs, drawn, ratio
 
-HANDED_OVER = 16  # steps, while their factors take no more than ROOM numbers
-ROOM = 2**22
+HANDED_OVER = 16  # steps
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class KFRTRL:
         """One: every step's gradient is complete at that step."""
         return 1
 
-    def block(self, cell: Cell, steps: int) -> int:
+    def block(self, cell: Cell, steps: int) -> int:  # noqa: ARG002
         """A few, to save calls."""
-        return max(1, min(HANDED_OVER, steps, ROOM // self.storage(cell, 1)))
+        return min(HANDED_OVER, steps)
 
     def begin(self, cell: Cell, genes: Tensor, batch: int) -> Memory:
         """The cell's start and a product of zeros.

@@ -107,10 +107,10 @@ def _place(cell: Cell, points: Tensor) -> tuple[dict[str, Tensor], Tensor, Tenso
         return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
     def genes(number: int) -> Tensor:
-        pair, sign = divmod(number, 2)
-        return (middle + 2 * half * normal(pair, layout.size) if pair % 2 else width * normal(pair, layout.size)) * (
-            1 - 2 * sign
-        )
+        pair, opposite = divmod(number, 2)
+        value = normal(pair, layout.size)
+        value = middle + 2 * half * value if pair % 2 else width * value  # as trainers draw them, or about zero
+        return -value if opposite else value
 
     drawn = [normal(POINTS + point, 1 + cell.inputs + cell.state) for point in points.flatten().tolist()]
     sizes = torch.tensor(SIZES, dtype=torch.float64)[points % len(SIZES)]

@@ -181,7 +181,9 @@ def masked_flops(cell: Cell, mask: Mask) -> float:
 
 def carried_flops(cell: Cell, mask: Mask) -> float:
     """Multiply-adds of one step of every block, D J + K z, and of the tangent."""
-    return tangent_flops(cell, cut=mask.cut) + sum((part.size + 1) * part.size * part.columns.numel() for part in mask.parts)
+    return tangent_flops(cell, cut=mask.cut) + sum(
+        (part.size + 1) * part.size * part.columns.numel() for part in mask.parts
+    )
 
 
 def check_feedback(feedback: str) -> None:

@@ -14,11 +14,24 @@ from evo_rnn.layout import Layout
 
 
 def self_links(layout: Layout) -> Tensor:
-    """(D,) bool: the genes of element-wise leaves by which every unit hears itself."""
+    """(D,) bool: the genes of element-wise leaves `recurrent`, by which every unit hears itself; no time constants."""
     found = torch.zeros(layout.size, dtype=torch.bool)
     for leaf, start, end in layout.spans():
-        found[start:end] = len(leaf.shape) == 1 and leaf.targets == leaf.sources
+        named = leaf.name.split(".")[-1] == "recurrent"
+        found[start:end] = named and len(leaf.shape) == 1 and leaf.targets == leaf.sources
     return found
+
+
+def check_regulated(layout: Layout, most: float, least: float = 0.0) -> None:
+    """Refuse bounds that cross, or a network without such weights.
+
+    Raises:
+        ConfigError: naming what could be used.
+    """
+    if not self_links(layout).any():
+        raise ConfigError("regulation needs units that hear only themselves, as those of indrnn do. Use clip instead.")
+    if not 0 <= least <= most:
+        raise ConfigError(f"regulation should have 0 <= least <= most but has {least} and {most}.")
 
 
 def regulated(layout: Layout, genes: Tensor, steps: int, most: float, least: float = 0.0) -> Tensor:
@@ -34,10 +47,7 @@ def regulated(layout: Layout, genes: Tensor, steps: int, most: float, least: flo
     Raises:
         ConfigError: if no unit hears itself alone, or the bounds cross.
     """
+    check_regulated(layout, most, least)
     links = self_links(layout).to(genes.device)
-    if not links.any():
-        raise ConfigError("regulation needs units that hear only themselves, as those of indrnn do. Use clip instead.")
-    if not 0 <= least <= most:
-        raise ConfigError(f"regulation should have 0 <= least <= most but has {least} and {most}.")
     size = genes.abs().clamp(least ** (1 / steps) if least else 0.0, most ** (1 / steps))
     return torch.where(links, torch.where(genes < 0, -size, size), genes)

@@ -14,7 +14,7 @@ from evo_rnn.cells.cell import Cell
 from trainers.gradient.estimator import NEVER, Memory, Traits, check_storage, layout_of, unpacked
 from trainers.gradient.tangent import joined, owed, tangent, tangent_flops
 
-HANDED_OVER = 16  # steps
+HANDED_OVER = 64  # steps, while they fit in the cache (`slope.handed_over`)
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,22 @@ class RTRL:
         """State and influence go forward together, one tick a time."""
         states, run = tangent(cell, genes, x, memory["s"], reset)
         places, immediate = run.immediate()
-        influence, influences = memory["J"], memory["J"].new_empty(len(run.D), *memory["J"].shape)
-        for t, d in enumerate(run.D):
+        influence, places = memory["J"], places.expand(len(memory["J"]), -1)
+        earlier, last = (
+            influence.new_empty(len(run.D) - 1, *influence.shape),
+            torch.empty_like(influence),
+        )  # J_1 ... J_t
+        fresh = owed(cell, genes, x.shape[-3]) if len(run.cut) else influence
+        for t, (d, i, j) in enumerate(zip(run.D.unbind(), immediate.unbind(), (*earlier.unbind(), last), strict=True)):
             if len(run.cut):
-                influence = torch.where(run.cut[t, :, None, None], owed(cell, genes, x.shape[-3]), influence)
-            influence = torch.bmm(d, influence, out=influences[t])  # D_t J_{t-1}
-            influence.view(len(influence), -1).scatter_add_(1, places.expand(len(influence), -1), immediate[t])  # + I_t
+                influence = torch.where(run.cut[t, :, None, None], fresh, influence)
+            influence = torch.bmm(d, influence, out=j)  # D_t J_{t-1}
+            influence.view(len(influence), -1).scatter_add_(1, places, i)  # + I_t
 
         def pull(ds: Tensor) -> Tensor:
-            return torch.bmm(ds.flatten(0, 1)[:, None], influences.flatten(0, 1)).view(*ds.shape[:2], -1).sum(dim=0)
+            total = torch.bmm(ds[-1][:, None], last)[:, 0]
+            each = torch.bmm(ds[:-1].flatten(0, 1)[:, None], earlier.flatten(0, 1))
+            return each.view(*ds[:-1].shape[:2], -1).sum(dim=0).add_(total) if len(earlier) else total
 
         after = {"s": states[:, :, -1], "J": influence}
         return joined(cell, genes, states, run.anatomy, pull), after

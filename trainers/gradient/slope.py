@@ -16,7 +16,7 @@ from evo_rnn.shapes import check_shape
 from evo_rnn.threads import one_thread
 from trainers.gradient.estimator import LEARNED, NEVER, Estimator, Memory, layout_of, multiply_adds
 
-ROOM = 2**21  # numbers that online rules keep between two calls of `backward`: more are slower than more calls
+ROOM = 2**22  # numbers that online rules keep between two calls of `backward`: more are slower than more calls
 FRESH: Memory = {}
 
 

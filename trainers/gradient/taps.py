@@ -109,28 +109,13 @@ def _refused(tap: Tap, *_: object) -> NoReturn:
     raise Unseen(tap._leaf)
 
 
-BINARY = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"]
-OTHER = [
-    "neg",
-    "pos",
-    "abs",
-    "invert",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "eq",
-    "ne",
-    "len",
-    "bool",
-    "float",
-    "int",
-    "index",
-    "iter",
-    "contains",
-    "setitem",
-    "array",
-]
+# fmt: off
+BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
+OTHER = (
+    "neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "eq", "ne", "len", "bool", "float", "int", "index", "iter",
+    "contains", "setitem", "array",
+)
+# fmt: on
 for word in (*BINARY, *(f"r{each}" for each in BINARY), *OTHER):
     setattr(Tap, f"__{word}__", _refused)  # Python looks these up in the class, past `__getattr__`
 

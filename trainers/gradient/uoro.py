@@ -20,8 +20,7 @@ from trainers.gradient.anatomy import anatomy
 from trainers.gradient.estimator import NEVER, Memory, Traits, layout_of, unpacked
 from trainers.gradient.tangent import joined, tangent, tangent_flops
 
-HANDED_OVER = 16  # steps, while their vectors take no more than ROOM numbers
-ROOM = 2**22
+HANDED_OVER = 16  # steps
 STRETCH = 64  # steps whose signs are drawn together
 EPSILON = 1e-7  # beside norms, which are zero at first
 Signs = Callable[[int, str, int, int, int], Tensor]
@@ -59,9 +58,9 @@ class UORO:
         """One: every step's gradient is complete at that step."""
         return 1
 
-    def block(self, cell: Cell, steps: int) -> int:
+    def block(self, cell: Cell, steps: int) -> int:  # noqa: ARG002
         """A few, to save calls."""
-        return max(1, min(HANDED_OVER, steps, ROOM // self.storage(cell, 1)))
+        return min(HANDED_OVER, steps)
 
     def begin(self, cell: Cell, genes: Tensor, batch: int) -> Memory:
         """The cell's start, and the product that stands for what it owes to the genes: zero, unless it is learned."""
@@ -94,7 +93,7 @@ class UORO:
             share = (ds * left).sum(dim=2)  # δ_t · s~_t
             return torch.bmm(share.T[:, None], right.transpose(0, 1))[:, 0]
 
-        after = {"s": states[:, :, -1], "s~": s, "theta~": theta, "step": memory["step"] + len(run.D)}
+        after = {"s": states[:, :, -1], "s~": s, "theta~": theta.clone(), "step": memory["step"] + len(run.D)}
         return joined(cell, genes, states, run.anatomy, pull), after
 
     def _signs(self, word: str, step: int, genes: Tensor, batch: int, count: int) -> Tensor:
