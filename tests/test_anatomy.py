@@ -26,6 +26,7 @@ from trainers.gradient import BPTT, ESTIMATORS, RTRL, Diagonal, Estimator, Hybri
 from trainers.gradient.anatomy import anatomy
 from trainers.gradient.audit import uneven
 from trainers.gradient.estimator import layout_of
+from trainers.gradient.look import FEW, POINTS, _place
 
 EXACT, ALIVE = 1e-12, 1e-3
 Use = Callable[[Weights, Tensor, Tensor], Tensor]
@@ -324,3 +325,12 @@ def test_the_documented_loop_runs_with_every_estimators_name(name: str) -> None:
         assert last["loss"] < 0.1, "inputs are between 0 and 1: a guess at their mean has 1/12"
         return
     raise AssertionError(f"{name} refuses every cell")
+
+
+@every_cell
+def test_every_weight_is_tried_with_both_signs(cell: Cell) -> None:
+    weights, x, s = _place(cell, torch.arange(POINTS).view(-1, FEW))
+    assert (len(x), x.shape[1], len(s)) == (POINTS // FEW, FEW, POINTS // FEW)
+    for value in weights.values():
+        assert torch.equal(value[::2], -value[1::2])
+        assert not torch.equal(value[0], value[2])

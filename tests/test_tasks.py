@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "temporal_order": {"length": 20, "sequences": 8},
     "delayed_xor": {"length": 12, "sequences": 4, "delay": 2},
     "strokes": {"length": 3, "sequences": 8, "noise": 0.01},
+    "embedded_reber": {"length": 40, "sequences": 8},  # short strings repeat, as in the paper
     "file": {"target": "y", "washout": 3},
 }
 DRAWN = ("mackey_glass", "adding", "temporal_order", "delayed_xor", "strokes")
@@ -50,7 +51,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
 
 
 def test_every_task_is_tested() -> None:
-    assert set(SMALL) == set(TASKS) == {*DRAWN, *SERIES}
+    assert set(SMALL) == set(TASKS) == {*DRAWN, *SERIES, "embedded_reber"}
 
 
 # --- laws -----------------------------------------------------------------------------------------------------------

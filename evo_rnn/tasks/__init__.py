@@ -50,6 +50,7 @@ TASKS = {
     "temporal_order": Entry("temporal_order", "temporal_order"),
     "delayed_xor": Entry("delayed_xor", "delayed_xor"),
     "strokes": Entry("strokes", "strokes"),
+    "embedded_reber": Entry("reber", "embedded_reber"),
     "file": Entry("file", "from_file"),
 }
 
