@@ -96,7 +96,6 @@ def serves(rule: Estimator, cell: Cell) -> None:
     try:
         rule.check(cell)
     except ConfigError as refusal:
-        assert "Use " in str(refusal)
         pytest.skip(str(refusal))
 
 

@@ -105,7 +105,7 @@ def test_a_database_that_cannot_be_made_is_a_disk_error_and_leaves_nothing(
 
 def test_a_password_is_in_no_config_that_is_printed_or_kept(capsys: pytest.CaptureFixture[str]) -> None:
     request = Request("sunspots", [STORE, "budget.passes=60"])
-    plan = planned(request)
+    plan = planned(request, many=False)
     assert "hunter2" in plan.config.tracking.uri
     for many in (True, False):
         launch.dry_run(request, many=many)

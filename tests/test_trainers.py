@@ -29,6 +29,7 @@ from trainers.control import TorchControl
 from trainers.descent import Descent, influence_metric
 from trainers.experiments.methods import METHODS
 from trainers.gradient import ESTIMATORS
+from trainers.gradient.slope import handed_over
 from trainers.memetic import GradientSteps
 from trainers.moving import Move, clipped
 from trainers.rows import OPTIMIZERS, Rows
@@ -387,6 +388,7 @@ def test_the_influence_that_is_shown_is_the_norm_of_all_that_the_genes_did_to_th
     genes = torch.stack([torch.from_numpy(descent._draw(MODEL, 0, steps)(row, 0)) for row in range(3)])
     (progress,) = islice(descent.train(MODEL, task, 0), 1)
     x, norms = batch(task.train, torch.float32).inputs, []
+    block = handed_over(descent.estimator, cell, steps, 3 * len(x))
     for row in MODEL.recurrent(genes):
 
         def states(theta: torch.Tensor) -> torch.Tensor:
@@ -397,7 +399,8 @@ def test_the_influence_that_is_shown_is_the_norm_of_all_that_the_genes_did_to_th
             return torch.stack(every)
 
         by_hand = torch.autograd.functional.jacobian(states, row)  # (T, S, D)
-        norms.append(max(float(by_hand[t - 1].norm()) for t in {*range(16, steps, 16), steps}))  # where a chunk ends
+        ends = {*range(block, steps, block), steps}  # of the chunks
+        norms.append(max(float(by_hand[t - 1].norm()) for t in ends))
     assert progress.metrics["influence/norm"] == pytest.approx(float(np.median(norms)), rel=1e-4)
     (plain,) = islice(Descent(learning_rates=(0.03,), restarts=3).train(MODEL, task, 0), 1)
     assert set(plain.metrics) == {"gradient/norm"}

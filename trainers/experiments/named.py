@@ -40,7 +40,13 @@ NAMED: dict[str, dict[str, Any]] = {
     "strokes": {
         "task": "strokes",
         "model": {"cell": "gru", "hidden": 8},
-        "methods": {"ga": {}, "memetic": {}, "bptt": {}, "hybrid": {"horizon": 64}, "torch": {}},  # CTC: whole sequences
+        "methods": {
+            "ga": {},
+            "memetic": {},
+            "bptt": {},
+            "hybrid": {"horizon": 64},
+            "torch": {},
+        },  # CTC: whole sequences
         "budget": {"passes": 3_000},
     },
 }
