@@ -108,17 +108,17 @@ def _back(block: Tangent, errors: Tensor, start: Tensor, fresh: Tensor) -> Tenso
     """Credit (N, V, F) of errors (t, N, V, S), or (1, N, V, S) at the last step alone: λ_{t-1} = δ_{t-1} + λ_t D_t."""
     credit = errors.new_empty(len(block.D) + 1, *errors.shape[1:])  # λ_0, ..., λ_h
     credit[-1] = errors[-1]
-    crossing = torch.zeros_like(credit[0])
-    for t in range(len(block.D), 0, -1):
-        torch.bmm(credit[t], block.D[t - 1], out=credit[t - 1])
-        if len(block.cut):  # a new episode owes to its start, and to nothing before
-            begun = block.cut[t - 1, :, None, None]
-            crossing += credit[t - 1] * begun
-            credit[t - 1] *= ~begun
-        if 1 < t <= len(errors):
-            credit[t - 1] += errors[t - 2]
+    each, sent, crossing = credit.unbind(), errors.unbind(), torch.zeros_like(credit[0])
+    for t, d in zip(range(len(block.D), 0, -1), reversed(block.D.unbind()), strict=True):
+        new = 1 < t <= len(errors)
+        if not len(block.cut):
+            torch.baddbmm(sent[t - 2], each[t], d, out=each[t - 1]) if new else torch.bmm(each[t], d, out=each[t - 1])
+            continue
+        begun, before = block.cut[t - 1, :, None, None], torch.bmm(each[t], d)
+        crossing += before * begun  # a new episode owes to its start, and to nothing before
+        each[t - 1].copy_(before * ~begun + sent[t - 2] if new else before * ~begun)
     total = block.pulled(credit[1:])
-    torch.baddbmm(total, credit[0], start, out=total)  # ∂/∂θ + (∂/∂s_0) J_0
+    torch.baddbmm(total, each[0], start, out=total)  # ∂/∂θ + (∂/∂s_0) J_0
     return torch.baddbmm(total, crossing, fresh, out=total) if len(block.cut) else total
 
 
