@@ -19,6 +19,8 @@ from trainers.gradient.estimator import NEVER, Memory, Traits, check_least, chec
 from trainers.gradient.rtrl import RTRL
 from trainers.gradient.tangent import Tangent, joined, owed, tangent, tangent_flops
 
+ROOM = 2**22  # numbers of credit that are swept back at once
+
 
 @dataclass(frozen=True)
 class Hybrid:
@@ -101,7 +103,9 @@ def _within(cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor,
     if len(block.D) < length:
         return joint, {"s": states[:, :, -1], "J": start, **_kept(block)}
     ends = torch.eye(cell.state, dtype=start.dtype, device=start.device).expand(1, len(start), -1, -1)
-    return joint, {"s": states[:, :, -1], "J": _back(block, ends, start, fresh)}
+    rows = max(1, ROOM // (len(block.D) * len(start) * cell.state))  # of the influence at a time
+    swept = [_back(block, part, start, fresh) for part in ends.split(rows, dim=2)]
+    return joint, {"s": states[:, :, -1], "J": swept[0] if len(swept) == 1 else torch.cat(swept, dim=1)}
 
 
 def _back(block: Tangent, errors: Tensor, start: Tensor, fresh: Tensor) -> Tensor:
