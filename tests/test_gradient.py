@@ -17,7 +17,8 @@ from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.network import Identity, Network, network
 from evo_rnn.shapes import Weights
 from tests.counting import Counted
-from trainers.gradient import BPTT, ESTIMATORS, RTRL, Estimator, Hybrid, passes, slope
+from trainers.gradient import BPTT, DNI, ESTIMATORS, RTRL, TBPTT, Estimator, Hybrid, passes, slope
+from trainers.gradient.slope import heard
 
 EXACT = 1e-12
 STEPS = 11
@@ -214,3 +215,53 @@ def test_hybrid_refuses_a_block_without_steps(horizon: int | str) -> None:
 def test_zeros_beside_the_weights_have_their_dtype() -> None:
     assert zeros({"w": torch.ones(2, 3, dtype=torch.float64)}, 4, 5).dtype is torch.float64
     assert np.prod(zeros({"w": torch.ones(2, 3)}, 4, 5).shape) == 40
+
+
+@pytest.mark.parametrize("rule", [TBPTT(8), TBPTT(8, 4), DNI(8), Hybrid(8), RTRL()], ids=str)
+@pytest.mark.parametrize("every", [1, 3, 8])
+def test_what_small_pieces_cost_more_is_declared(rule: Estimator, every: int) -> None:
+    net, loss = network(Elman(3, 24), 1), LOSSES["mse"]
+    genes = torch.randn(1, net.layout.size).requires_grad_()
+    data = Batch(torch.zeros(1, 96, 3), torch.ones(1, 96, 1), torch.ones(1, 96, dtype=torch.bool))
+    slope(rule, net, genes, data, loss)
+    with Counted() as whole:
+        memory = rule.begin(net.cell, net.recurrent(genes), 1)
+        for start in range(0, 96, every):
+            part = Batch(*(t[:, start : start + every] for t in (data.inputs, data.targets, data.counts)))
+            _, memory = heard(rule, net, genes, part, loss, memory)
+    with Counted() as forward, torch.no_grad():
+        net.predict(genes, data.inputs)
+    assert passes(rule, net, 96, every) == pytest.approx(whole.total / forward.total, rel=0.25)
+
+
+@pytest.mark.parametrize("steps", [5, 16, 40, 64])
+@pytest.mark.parametrize("cell", [Elman(2, 24), GRU(2, 16, "before"), Stack((LSTM(2, 8), LSTM(8, 8)))], ids=str)
+def test_the_cost_of_the_hybrid_is_declared_for_blocks_that_end_and_blocks_that_do_not(cell: Cell, steps: int) -> None:
+    net, rule = network(cell, 1), Hybrid()
+    genes = torch.randn(1, net.layout.size)
+    data = Batch(torch.zeros(1, steps, 2), torch.ones(1, steps, 1), torch.ones(1, steps, dtype=torch.bool))
+    slope(rule, net, genes, data, LOSSES["mse"])
+    with Counted() as whole:
+        slope(rule, net, genes, data, LOSSES["mse"])
+    with Counted() as forward, torch.no_grad():
+        net.predict(genes, data.inputs)
+    assert passes(rule, net, steps) == pytest.approx(whole.total / forward.total, rel=0.3)
+
+
+def test_what_an_edge_cannot_give_is_refused() -> None:
+    cell = Elman(2, 3)
+    genes = torch.randn(1, 18).requires_grad_()
+    rule = RTRL()
+    memory = rule.begin(cell, genes, 2)
+    x = torch.randn(2, 4, 2)
+    with pytest.raises(ConfigError, match=r"x should not require grad.*bptt"):
+        rule.advance(cell, genes, x.clone().requires_grad_(), memory)
+    for wrong, words in {x[:1]: r"shape \(2, t, 2\)", x[:, :0]: "at least one step", x.double(): "one dtype"}.items():
+        with pytest.raises(ValueError, match=words):
+            rule.advance(cell, genes, wrong, memory)
+    with pytest.raises(ValueError, match="reset should be bool"):
+        rule.advance(cell, genes, x, memory, torch.zeros(2, 4))
+    states, _ = rule.advance(cell, genes, x, memory)
+    (first,) = torch.autograd.grad(states.square().sum(), genes, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()

@@ -28,7 +28,7 @@ from populations.evolution import Evolution
 from trainers.control import TorchControl
 from trainers.descent import Descent, influence_metric
 from trainers.experiments.methods import METHODS
-from trainers.gradient import ESTIMATORS
+from trainers.gradient import ESTIMATORS, passes
 from trainers.gradient.slope import handed_over
 from trainers.memetic import GradientSteps
 from trainers.moving import Move, clipped
@@ -343,8 +343,8 @@ def test_weights_that_move_inside_the_sequences_are_under_the_same_laws(name: st
         measured = LocalEvaluator(MODEL, task.train)(progress.candidates)
         np.testing.assert_allclose(measured, progress.losses, rtol=1e-6)
     assert [progress.loss for progress in checked] == list(np.minimum.accumulate([p.losses[0] for p in checked]))
-    plain = next(METHODS[name].trainer(SMALL[name], "mse").train(MODEL, task, 1)).passes
     rows = len(whole[0].candidates)
+    plain = rows * passes(made.estimator, MODEL, task.train.inputs.shape[1], every)  # type: ignore[attr-defined]
     np.testing.assert_allclose(np.diff([p.passes for p in whole]), [plain + rows * (n % 2) for n in range(1, STEPS)])
     assert list(islice(made.train(MODEL, task, 1), 20))[-1].loss < 0.95 * whole[1].loss
 
@@ -409,3 +409,23 @@ def test_the_influence_that_is_shown_is_the_norm_of_all_that_the_genes_did_to_th
 def test_the_influence_of_broken_rows_is_left_out() -> None:
     assert influence_metric(torch.tensor([torch.nan, torch.inf, 2.0])) == {"influence/norm": 2.0}
     assert influence_metric(torch.tensor([torch.nan])) == influence_metric(torch.zeros(2)) == {}
+
+
+def test_a_row_of_dni_that_breaks_forgets_what_it_has_learned(task: Task) -> None:
+    """Its synthesiser has met infinite credit; kept, it would break every new life of the row at once."""
+    wild = Descent(ESTIMATORS["dni"](), "sgd", learning_rates=(1e4,), restarts=2, clip=0)
+    lives = [next(iter([p.checkpoint()["lives"]])) for p in islice(wild.train(MODEL, task, 0), 24)]
+    assert lives[-1].max() > 0, "nothing broke"
+    (calm,) = [p.checkpoint() for p in islice(wild.train(MODEL, task, 0), 24)][-1:]
+    assert all(np.isfinite(value).all() for name, value in calm.items() if name.startswith("learned/"))
+
+
+def test_a_start_that_is_learned_moves_also_when_weights_move_inside_the_sequences(task: Task) -> None:
+    from tests.test_gradient import Begun
+
+    model = network(Begun(1, 3), 1)
+    first, second = islice(
+        Descent(learning_rates=(0.03,), restarts=1, update_every=8, check=1).train(model, task, 0), 2
+    )
+    start = [link.leaf == "cell.start" for link in model.layout.links()]
+    assert (first.candidates[0, start] != second.candidates[0, start]).all()

@@ -103,8 +103,12 @@ class Descent:
         rates = np.repeat(self.learning_rates, self.restarts)
         rows = Rows(self.optimizer, rates, self._draw(model, seed, steps), self.patience)
         step, spent, budget, best = rows.restore(resume)
-        learned: Memory = {name: torch.tensor(value) for name, value in resume.items() if name.startswith(LEARNED)}
-        cost = passes(self.estimator, model, steps)
+        learned: Memory = {
+            name: torch.tensor(value, device=compute.device)
+            for name, value in resume.items()
+            if name.startswith(LEARNED)
+        }
+        cost = passes(self.estimator, model, steps, self.update_every)
         validation = LocalEvaluator(model, task.validation, task.loss, compute.device)
         whole = LocalEvaluator(model, task.train, task.loss, compute.device)
         watch = Stopwatch(spent)
@@ -114,12 +118,14 @@ class Descent:
             rule = reseeded(self.estimator, seed, step)
             move = Move(rows, rule, model, data, loss, self.update_every, self.clip, self.regulation)
             genes = rows.genes()
+            lives = rows.lives
             found, norm = move(learned)
-            clean, learned = sanitise(found.loss.cpu().double().numpy()), found.memory
+            clean = sanitise(found.loss.cpu().double().numpy())
             step += 1
             budget += cost * len(genes) * float(data.counted / train.counted)
             if step % self.check == 0:
                 rows.judge(validation(rows.genes().numpy()))
+            learned = forgotten(found.memory, rows.lives != lives)
             if data is train and not self.update_every:
                 best = min(best, clean.min())
             elif (
@@ -150,6 +156,14 @@ def _sample(data: Batch, count: int, seed: int, step: int) -> Batch:
     chosen = generator(seed, "minibatch", generation=step).choice(useful, min(count, len(useful)), replace=False)
     index = torch.as_tensor(np.sort(chosen), device=data.inputs.device)
     return replace(data, inputs=data.inputs[index], targets=data.targets[index], counts=data.counts[index])
+
+
+def forgotten(learned: Memory, renewed: Array) -> Memory:
+    """What an estimator has learned of its own, without that of rows that were drawn afresh."""
+    return {
+        name: torch.where(torch.from_numpy(renewed).to(value.device).view(-1, *[1] * (value.dim() - 1)), 0.0, value)
+        for name, value in learned.items()
+    }
 
 
 def influence_metric(influence: Tensor) -> dict[str, float]:

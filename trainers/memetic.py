@@ -11,6 +11,7 @@ from evo_rnn.errors import ConfigError
 from evo_rnn.fitness import LOSSES, Batch
 from evo_rnn.network import Model, Network
 from trainers.gradient import BPTT, Estimator, passes, slope
+from trainers.gradient.estimator import reseeded
 from trainers.moving import clipped
 
 
@@ -37,8 +38,8 @@ class GradientSteps:
         network = _network(model)
         moved = genes.detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([moved], lr=self.learning_rate)  # element-wise, so rows stay apart
-        for _ in range(self.gradients):
-            _, gradient = slope(self.estimator, network, moved, data, LOSSES[self.loss])
+        for step in range(self.gradients):
+            _, gradient = slope(reseeded(self.estimator, 0, step), network, moved, data, LOSSES[self.loss])
             moved.grad = clipped(gradient, self.clip)
             optimizer.step()
         sound = torch.isfinite(moved).all(dim=1, keepdim=True)

@@ -56,12 +56,12 @@ class Move:
         data, device = self.data, self.data.inputs.device
         check_served(self.estimator, self.network, self.every, self.loss)
         network, cell = fed_back(self.estimator, self.network), self.network.cell
-        genes = self.rows.genes().to(device)
+        genes = self.rows.genes().to(device).requires_grad_()
         total, largest, alive, norms = genes.new_zeros(len(genes)), genes.new_zeros(len(genes)), np.ones(len(genes)), []
         memory: Memory = {**self.estimator.begin(cell, network.recurrent(genes), len(data.inputs)), **learned}
         for start in range(0, data.inputs.shape[1], self.every):
             part = Batch(*(t[:, start : start + self.every] for t in (data.inputs, data.targets, data.counts)))
-            theta = self.rows.genes().to(device).requires_grad_()
+            theta = self.rows.genes().to(device).requires_grad_() if start else genes  # the start may be learned
             with one_thread():
                 terms, memory = heard(self.estimator, network, theta, part, self.loss, memory)
             total += terms

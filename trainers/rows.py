@@ -49,6 +49,11 @@ class Rows:
         """A copy (P, D)."""
         return torch.stack([row.detach() for row in self._rows])
 
+    @property
+    def lives(self) -> Array:
+        """(P,) how often each row was drawn afresh."""
+        return self._lives.copy()
+
     def put(self, genes: Tensor) -> None:
         """Take other genes (P, D) and keep what the optimizer remembers."""
         with torch.no_grad():

@@ -20,7 +20,7 @@ from trainers.gradient.masked import begun, handed_over, kept, masked_flops, ste
 
 @dataclass(frozen=True)
 class Diagonal:
-    """Exact, at O(D), for cells in which no link's influence ever leaves its own unit."""
+    """Exact with one trace a link, for cells in which no link's influence ever leaves its own unit."""
 
     traits = Traits(
         exact=True, unbiased=True, local_in_time=True, local_in_space=True, needs="units that hear only themselves"
@@ -68,8 +68,8 @@ class Diagonal:
         return stepped(cell, genes, x, memory, reset, mask=_mask(cell))
 
     def storage(self, cell: Cell, steps: int) -> int:
-        """A trace of every link at every step that is handed over."""
-        return kept(_mask(cell), steps)
+        """The tangent and a trace of every link at every step that is handed over."""
+        return kept(cell, _mask(cell), steps)
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """A few for each link."""

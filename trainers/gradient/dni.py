@@ -21,6 +21,7 @@ from torch import Tensor
 from evo_rnn.cells.cell import Cell
 from evo_rnn.errors import ConfigError
 from trainers.gradient.estimator import (
+    LEARNED,
     NEVER,
     Edge,
     Memory,
@@ -32,9 +33,8 @@ from trainers.gradient.estimator import (
     unpacked,
     unrolled,
 )
-from trainers.gradient.tbptt import kept, pieces, widened
+from trainers.gradient.tbptt import kept, pieces, run_again, widened
 
-LEARNED = "learned/"  # before the names of what lives on from one sequence to the next
 SYNTHESISER, STATE, BOX = (LEARNED + word for word in ("synthesiser", "state", "box"))
 
 
@@ -95,12 +95,17 @@ class DNI:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2), memory
 
     def storage(self, cell: Cell, steps: int) -> int:
-        """The synthesiser, and a tape of every block that is handed over."""
-        return cell.state * (cell.state + 1) + -(-steps // self.horizon) * self.horizon * taped(cell)
+        """The synthesiser, a tape of every block that is handed over, its states side by side, and its box."""
+        blocks = -(-steps // self.horizon)
+        return cell.state * (cell.state + 1) + steps * (cell.state + taped(cell)) + blocks * (2 * cell.state + 1)
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """Forward, twice as much back, and once a block the synthesiser speaks, compares and learns (S² each)."""
         return tape_adds(layout_of(cell)) + 3 * cell.state * (cell.state + 1) / self.horizon
+
+    def again(self, cell: Cell, every: int) -> float:
+        """What a step takes more when `every` steps are handed over at once."""
+        return run_again(cell, self.horizon, self.horizon, every)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
-from trainers.gradient.estimator import NEVER, Memory, Traits, layout_of, multiply_adds, taped, unpacked
+from trainers.gradient.estimator import NEVER, Memory, Traits, check_chunk, layout_of, multiply_adds, taped, unpacked
 from trainers.gradient.tangent import ran
 from trainers.gradient.tbptt import starting
 
@@ -21,7 +21,7 @@ HANDED_OVER = 64  # steps
 
 @dataclass(frozen=True)
 class ElmanRule:
-    """Truncated BPTT of horizon 1, the cheapest rule there is."""
+    """Truncated BPTT of horizon 1, the least memory of credit."""
 
     traits = Traits(local_in_time=True, local_in_space=True)
 
@@ -44,6 +44,7 @@ class ElmanRule:
         self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor = NEVER
     ) -> tuple[Tensor, Memory]:
         """Run forward, then do all steps again at once, on a tape, from the states that they began from."""
+        check_chunk(cell, genes, x, memory["s"], reset, taped=True)
         weights, reset = unpacked(cell, genes), starting(x, memory, reset)
         x = x.expand(len(genes), *x.shape[-3:])
         before, after = ran(cell, weights, x, memory["s"], reset)

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from evo_rnn.cells.cell import Cell
 from evo_rnn.errors import ConfigError
@@ -119,6 +120,30 @@ def unpacked(cell: Cell, genes: Tensor) -> Weights:
     return layout.unpack(genes)
 
 
+def check_chunk(cell: Cell, genes: Tensor, x: Tensor, s: Tensor, reset: Tensor, *, taped: bool = False) -> None:
+    """Refuse a chunk that does not fit the cell, the genes or the memory.
+
+    Raises:
+        ValueError: naming what was wanted and what came.
+        ConfigError: if the inputs want a gradient and the rule has no tape that leads to them.
+    """
+    people = (1 if len(x) == 1 else len(genes),) if x.dim() == 4 else ()  # one series for all networks, or each its own
+    shape = (*people, s.shape[1], "t", cell.inputs)
+    check_shape(x, "x", shape, "B is that of `begin`, the last axis the cell's inputs.")
+    if not x.shape[-2]:
+        raise ValueError("x should have at least one step but has none. Leave the empty chunk out.")
+    if not x.dtype == genes.dtype == s.dtype:
+        raise ValueError(f"x, genes and memory should be of one dtype but are {x.dtype}, {genes.dtype} and {s.dtype}.")
+    if len(reset):
+        check_shape(reset, "reset", tuple(x.shape[-3:-1]), "One flag for each sequence and step.")
+        if reset.dtype != torch.bool:
+            raise ValueError(f"reset should be bool but is {reset.dtype}. Use `reset.bool()`.")
+    if x.requires_grad and not taped and torch.is_grad_enabled():
+        raise ConfigError(
+            "x should not require grad: this rule sends no credit to its inputs. Use x.detach(), or bptt."
+        )
+
+
 @lru_cache(maxsize=64)
 def taped(cell: Cell) -> int:
     """Numbers that autograd keeps of one step of one network on one sequence, beside the weights and the input."""
@@ -144,6 +169,7 @@ def entered(cell: Cell, weights: Weights, s: Tensor, reset: Tensor) -> Tensor:
 
 def unrolled(cell: Cell, genes: Tensor, x: Tensor, s: Tensor, reset: Tensor = NEVER) -> Tensor:
     """States (P, B, t, S) of chromosomes (P, D) on inputs (B, t, I) or (P, B, t, I) from state (P, B, S)."""
+    check_chunk(cell, genes, x, s, reset, taped=True)
     weights = unpacked(cell, genes)
     x = x.expand(len(genes), *x.shape[-3:])
     steps = []
@@ -168,6 +194,7 @@ class Edge(torch.autograd.Function):
         return states.view_as(states)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
         """Ds @ J."""
         return ctx.pull(grads[0]), None, None  # type: ignore[attr-defined]

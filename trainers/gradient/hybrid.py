@@ -83,10 +83,17 @@ class Hybrid:
 
     def flops(self, cell: Cell, steps: int) -> float:
         """The block's sweeps: Γ D (S³) and its sums' credit (S D), and once a block (∂s_h/∂s_0) J_0 (S² D)."""
-        state, size = cell.state, layout_of(cell).size
-        length = self.block(cell, steps)
-        carried = state**3 + state * size + state**2 * size / length
-        return tangent_flops(cell) + carried + state**2 + size * (1 + state / length)
+        state, size, length = cell.state, layout_of(cell).size, self._length(cell)
+        ended, begun = steps // length, -(-steps // length)
+        carried = ended * (length * (state**3 + state * size) + state**2 * size) / steps
+        return tangent_flops(cell) + carried + state**2 + size + begun * state * size / steps
+
+    def again(self, cell: Cell, every: int) -> float:
+        """What a step takes more when `every` steps are handed over at once: each time errors go back to the start."""
+        state, size, length = cell.state, layout_of(cell).size, self._length(cell)
+        ends = [*range(every, length, every), length]
+        more = ((sum(ends) - length) * (state**2 + size) + (len(ends) - 1) * state * size) / length
+        return float(more)
 
 
 def _within(cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor, length: int) -> tuple[Tensor, Memory]:

@@ -94,9 +94,9 @@ class KFRTRL:
         return signs.to(genes.device, genes.dtype)
 
     def storage(self, cell: Cell, steps: int) -> int:
-        """Two factors and D for every step that is handed over."""
+        """Two factors and the state for every step that is handed over."""
         (sums,) = anatomy(cell).sums
-        return steps * (sums.fan + cell.state * (sums.size + cell.state))
+        return steps * (sums.fan + (cell.state + 1) * sums.size + cell.state)
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """D_t A_{t-1} (S² A), δ_t A_t (S A), the gradient (D), and the tangent."""

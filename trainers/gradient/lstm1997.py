@@ -67,8 +67,8 @@ class LSTM1997:
         return stepped(cell, genes, x, memory, reset, mask=_mask(cell))
 
     def storage(self, cell: Cell, steps: int) -> int:
-        """A trace of every link of a cell, input gate or forget gate, at every step that is handed over."""
-        return kept(_mask(cell), steps)
+        """The tangent and a trace of every link of a cell, input gate or forget gate, at every step that is handed over."""
+        return kept(cell, _mask(cell), steps)
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """A few for each link."""

@@ -25,7 +25,7 @@ from evo_rnn.cells.cell import Cell
 from evo_rnn.errors import ConfigError
 from trainers.gradient.estimator import NEVER, Memory, layout_of, unpacked
 from trainers.gradient.mask import Mask, Part
-from trainers.gradient.tangent import Tangent, joined, owed, tangent, tangent_flops
+from trainers.gradient.tangent import Tangent, joined, owed, tangent, tangent_flops, tangent_storage
 
 HANDED_OVER = 64  # steps, while their influences take no more than ROOM numbers
 ROOM = 2**21
@@ -161,15 +161,19 @@ def named(name: str, values: tuple[Tensor, ...]) -> dict[str, Tensor]:
     return {f"{name}{number}": value for number, value in enumerate(values)}
 
 
-def kept(mask: Mask, steps: int) -> int:
-    """Numbers kept for one network and one sequence over `steps` steps: J and the dynamics between its rows."""
-    between = sum(part.rows.numel() * part.size for part in mask.parts)
-    return max(steps, 1) * (mask.size + between)
+def kept(cell: Cell, mask: Mask, steps: int) -> int:
+    """Numbers kept for one network and one sequence over `steps` steps: the tangent and what is carried along it."""
+    return tangent_storage(cell, steps, mask.cut) + _along(mask, steps) + mask.size
+
+
+def _along(mask: Mask, steps: int) -> int:
+    """Numbers in J and the dynamics between its rows."""
+    return steps * (mask.size + sum(part.rows.numel() * part.size for part in mask.parts))
 
 
 def handed_over(mask: Mask, steps: int) -> int:
     """How many steps to take at once: a few, to save calls."""
-    return max(1, min(HANDED_OVER, steps, ROOM // max(kept(mask, 1), 1)))
+    return max(1, min(HANDED_OVER, steps, ROOM // max(_along(mask, 1), 1)))
 
 
 def masked_flops(cell: Cell, mask: Mask) -> float:

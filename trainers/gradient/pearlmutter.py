@@ -20,7 +20,7 @@ from evo_rnn.cells.cell import Cell
 from evo_rnn.cells.ctrnn import ACTIVATIONS, CTRNN, net_input
 from evo_rnn.errors import ConfigError
 from evo_rnn.shapes import Weights
-from trainers.gradient.estimator import NEVER, Memory, Traits, attached, layout_of, multiply_adds, unpacked
+from trainers.gradient.estimator import NEVER, Memory, Traits, attached, check_chunk, layout_of, multiply_adds, unpacked
 from trainers.gradient.tangent import ran
 
 
@@ -58,7 +58,8 @@ class Pearlmutter:
         self, cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor = NEVER
     ) -> tuple[Tensor, Memory]:
         """Run forward and record the trajectory; credit ends where the chunk began, as that of BPTT does."""
-        weights, x = unpacked(cell, genes.detach()), x.expand(len(genes), *x.shape[-3:]).transpose(1, 2)
+        check_chunk(cell, genes, x, memory["s"], reset)
+        weights, x = unpacked(cell, genes.detach().clone()), x.expand(len(genes), *x.shape[-3:]).transpose(1, 2)
         _, y = ran(cell, weights, x.transpose(1, 2), memory["s"], reset)
         cuts = reset.T if reset.any() else torch.zeros(x.shape[1:3], dtype=torch.bool, device=x.device)
 
@@ -68,8 +69,8 @@ class Pearlmutter:
         return attached(cell, genes, y.transpose(1, 2), pull), {"s": y[:, -1]}
 
     def storage(self, cell: Cell, steps: int) -> int:
-        """The trajectory."""
-        return steps * cell.state
+        """The trajectory, and the weights that it was run with."""
+        return steps * cell.state + layout_of(cell).size
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """Forward, forward again at all points, the adjoint (S²) and the integrals."""

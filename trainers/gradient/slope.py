@@ -88,10 +88,16 @@ def heard(
     reset: Tensor = NEVER,
 ) -> tuple[Tensor, Memory]:
     """One chunk: the summed loss (P,), its gradient added to that of `theta (P, D)`, and the memory after it."""
-    states, memory = estimator.advance(network.cell, network.recurrent(theta), part.inputs, memory, reset)
-    terms = loss.total(network.read(theta, states), part)
-    terms.sum().backward()
-    return terms.detach(), memory
+    steps, total = part.inputs.shape[1], theta.new_zeros(len(theta))
+    one = estimator.sees(network.cell, steps) == 1 and loss.causal
+    block = handed_over(estimator, network.cell, steps, len(theta) * len(part.inputs)) if one else steps
+    for here in (slice(start, start + block) for start in range(0, steps, block)):
+        piece = Batch(part.inputs[:, here], part.targets[:, here], part.counts[:, here])
+        states, memory = estimator.advance(network.cell, network.recurrent(theta), piece.inputs, memory, reset[:, here])
+        terms = loss.total(network.read(theta, states), piece)
+        terms.sum().backward()
+        total += terms.detach()
+    return total, memory
 
 
 def check_served(estimator: Estimator, network: Network, steps: int, loss: Loss) -> None:
@@ -133,8 +139,12 @@ def influence_norm(memory: Memory, people: int) -> Tensor:
     return norms
 
 
-def passes(estimator: Estimator, network: Network, steps: int) -> float:
-    """The declared cost of one gradient over sequences of `steps` steps, in forward passes of the network."""
+def passes(estimator: Estimator, network: Network, steps: int, every: int = 0) -> float:
+    """The declared cost of one gradient over sequences of `steps` steps, in forward passes of the network.
+
+    With `every`, so many steps are handed over at once: rules that go back to where their block began do so more often.
+    """
     forward = multiply_adds(network.layout)
     readout = forward - multiply_adds(layout_of(network.cell))
-    return (estimator.flops(network.cell, steps) + 3 * readout) / forward
+    again = estimator.again(network.cell, every) if every and hasattr(estimator, "again") else 0.0
+    return (estimator.flops(network.cell, steps) + again + 3 * readout) / forward

@@ -60,8 +60,8 @@ class SnAp:
         return stepped(cell, genes, x, memory, reset, mask=mask_of(cell, self.order, False))
 
     def storage(self, cell: Cell, steps: int) -> int:
-        """The masked influence at every step that is handed over."""
-        return kept(mask_of(cell, self.order, False), steps)
+        """The tangent and the masked influence at every step that is handed over."""
+        return kept(cell, mask_of(cell, self.order, False), steps)
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """Each sum's block against its rows of the dynamics."""

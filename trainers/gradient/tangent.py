@@ -17,7 +17,16 @@ from evo_rnn.cells.cell import Cell
 from evo_rnn.shapes import Weights
 from trainers.gradient.anatomy import Anatomy, Sums, anatomy
 from trainers.gradient.audit import audited, check_reaches, stepped
-from trainers.gradient.estimator import NEVER, attached, entered, layout_of, multiply_adds, tape_adds, unpacked
+from trainers.gradient.estimator import (
+    NEVER,
+    attached,
+    check_chunk,
+    entered,
+    layout_of,
+    multiply_adds,
+    tape_adds,
+    unpacked,
+)
 from trainers.gradient.taps import Notes, as_it_is
 
 FEW = 4  # colours that are gone through one by one
@@ -115,6 +124,7 @@ def tangent(
         reset: (B, t) or empty.
         cut: whether credit through the links is dropped.
     """
+    check_chunk(cell, genes, x, s, reset)
     weights = unpacked(cell, genes.detach())
     people, (batch, steps) = len(genes), x.shape[-3:-1]
     x = x.expand(people, *x.shape[-3:])
@@ -235,7 +245,8 @@ def owed(cell: Cell, genes: Tensor, batch: int) -> Tensor:
     influence = flat.new_zeros(len(flat), cell.state, len(order))
     if start.requires_grad:
         slope = _derivatives(start, [flat], torch.eye(cell.state, dtype=torch.bool), flat.dtype)[0]
-        home = [int((order == entry).nonzero()[0]) for entry in slope.any(dim=0).any(dim=0).nonzero().flatten()]
+        there = slope.any(dim=0).any(dim=0).nonzero().flatten().tolist()
+        home = [int((order == entry).nonzero()[0]) for entry in there]
         influence[:, :, home] = slope[:, :, order[home].to(flat.device)]
     return influence
 
@@ -245,4 +256,12 @@ def tangent_flops(cell: Cell, *, cut: bool = False) -> float:
     layout = layout_of(cell)
     if cut:
         return 2 * multiply_adds(layout)
-    return tape_adds(layout) if anatomy(cell).plain else multiply_adds(layout) * (2 + cell.state)
+    inner, parts = tape_adds(layout) - 2 * multiply_adds(layout), anatomy(cell)
+    return 2 * multiply_adds(layout) + inner * (1 if parts.plain else cell.state + len(parts.colours))
+
+
+def tangent_storage(cell: Cell, steps: int, cut: bool = False) -> int:
+    """Numbers in D, K, z and the states of `steps` steps of one network on one sequence."""
+    sums = anatomy(cell, cut)
+    slopes = sum(group.column.numel() + group.fan for group in sums.sums)
+    return steps * (cell.state * (cell.state + 1) + slopes)

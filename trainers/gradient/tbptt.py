@@ -96,6 +96,16 @@ class TBPTT:
         run = sum(min(end, steps) - max(end - self.horizon, 0) for end in ends)
         return tape_adds(layout_of(cell)) * run / max(steps, 1)
 
+    def again(self, cell: Cell, every: int) -> float:
+        """What a step takes more when `every` steps are handed over at once."""
+        return run_again(cell, self.horizon, self._every, every)
+
+
+def run_again(cell: Cell, horizon: int, block: int, every: int) -> float:
+    """What a step takes more when `every` steps are handed over at once: the window so far is run again each time."""
+    ends = [*range(every, block, every), block]
+    return float(tape_adds(layout_of(cell)) * (sum(horizon - block + end for end in ends) - horizon) / block)
+
 
 def pieces(step: int, steps: int, block: int) -> Iterator[tuple[slice, bool]]:
     """A chunk of `steps` steps after `step` steps, cut where blocks end; and whether a block ends with each piece."""

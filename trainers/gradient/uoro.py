@@ -108,8 +108,9 @@ class UORO:
         return rho * nu, pulled / rho.where(rho > 0, 1)
 
     def storage(self, cell: Cell, steps: int) -> int:
-        """Two vectors and D for every step that is handed over."""
-        return steps * (cell.state * (cell.state + 2) + 2 * layout_of(cell).size)
+        """Two vectors and the state for every step that is handed over, and two vectors to go on from."""
+        count = len(anatomy(cell).order)
+        return steps * (2 * cell.state + count) + cell.state + count
 
     def flops(self, cell: Cell, steps: int) -> float:  # noqa: ARG002
         """D_t s~ (S²), ν I_t and the gradient (D each), and the tangent."""
