@@ -227,6 +227,7 @@ def kept(rule: Estimator, cell: Cell, steps: int) -> int:
     taped: list[weakref.ref[Tensor]] = []  # the tape of a tangent is gone once that is found
 
     def tape(saved: Tensor) -> Tensor:
+        saved = saved.detach()  # an output that its own node holds would never be let go
         taped.append(weakref.ref(saved))
         return saved
 

@@ -108,7 +108,7 @@ class EProp:
         return joined(cell, genes, states, along.mask.anatomy, pull), after
 
     def storage(self, cell: Cell, steps: int) -> int:
-        """The tangent and the eligibility vectors at every step that is handed over, and all traces if they are low-passed."""
+        """The tangent and the eligibility vectors of every step handed over, and all traces if they are low-passed."""
         rows = sum(part.rows.shape[1] * part.columns.numel() for part in _mask(cell).parts) if self.decay else 0
         return kept(cell, _mask(cell), steps) + (steps + 1) * rows
 

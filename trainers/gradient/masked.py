@@ -70,7 +70,7 @@ def carried(run: Tangent, mask: Mask, memory: Memory, fresh: tuple[Tensor, ...])
     every, entering, last = [], [], []
     for number, part in enumerate(mask.parts):
         influence, before = memory[f"J{number}"], []
-        moves = _moves(run.D, part)
+        moves = _moves(run, part)
         if part.size:
             inner, after = moves[..., : part.size, :].contiguous(), immediate(run, part, part.size)
             for t in range(len(run.D)):
@@ -104,10 +104,17 @@ def immediate(run: Tangent, part: Part, rows: int) -> Tensor:
     return found[..., None] * heard[:, :, None, None]
 
 
-def _moves(d: Tensor, part: Part) -> Tensor:
+def _moves(run: Tangent, part: Part) -> Tensor:
     """D[R, L]: (t, N, A, k, l)."""
-    found = d.flatten(2)[:, :, part.moves.to(d.device)]
-    return found * part.moved.to(d.device) if len(part.moved) else found
+    d, places, moved = run.D, part.moves, part.moved
+    if run.coloured:  # a row of D is that of its colour, where the colour's column is the row
+        count = d.shape[-1]
+        row, column = places // count, places % count
+        colour = run.anatomy.colours.int().argmax(dim=0)[row]
+        places, there = colour * count + column, run.anatomy.local[row, column]
+        moved = there * moved if len(moved) else there
+    found = d.flatten(2)[:, :, places.to(d.device)]
+    return found * moved.to(d.device) if len(moved) else found
 
 
 def gathered(v: Tensor, rows: Tensor) -> Tensor:
@@ -142,7 +149,7 @@ def begun(cell: Cell, genes: Tensor, batch: int, mask: Mask) -> Memory:
 
 def advanced(cell: Cell, genes: Tensor, x: Tensor, memory: Memory, reset: Tensor, mask: Mask) -> tuple[Tensor, Carried]:
     """States (P, B, t, S), detached, and the influence along them."""
-    states, run = tangent(cell, genes, x, memory["s"], reset, cut=mask.cut)
+    states, run = tangent(cell, genes, x, memory["s"], reset, cut=mask.cut, coloured=True)
     starts = fresh(cell, genes.detach(), x.shape[-3], mask) if len(run.cut) else ()
     return states, carried(run, mask, memory, starts)
 
@@ -163,7 +170,7 @@ def named(name: str, values: tuple[Tensor, ...]) -> dict[str, Tensor]:
 
 def kept(cell: Cell, mask: Mask, steps: int) -> int:
     """Numbers kept for one network and one sequence over `steps` steps: the tangent and what is carried along it."""
-    return tangent_storage(cell, steps, mask.cut) + _along(mask, steps) + mask.size
+    return tangent_storage(cell, steps, cut=mask.cut, coloured=True) + _along(mask, steps) + mask.size
 
 
 def _along(mask: Mask, steps: int) -> int:

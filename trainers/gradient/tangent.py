@@ -39,7 +39,7 @@ class Tangent:
 
     Args:
         anatomy: of the cell.
-        D: (t, N, S, S).
+        D: (t, N, S, S), or (t, N, G, S) by colours where that was asked for and no credit goes through links.
         K: for each group of sums, (t, N, G, A): what each sum does to its column of each colour.
         z: for each group of sums, (t, N, q): what the sums hear.
         cut: (t, N) bool, the steps that begin a new episode; empty if none does.
@@ -50,6 +50,7 @@ class Tangent:
     K: tuple[Tensor, ...]
     z: tuple[Tensor, ...]
     cut: Tensor
+    coloured: bool = False
 
     def pulled(self, v: Tensor) -> Tensor:
         """Σ_t v_t I_t: (N, V, F) of v (t, N, V, S)."""
@@ -112,7 +113,7 @@ def ran(cell: Cell, weights: Weights, x: Tensor, s: Tensor, reset: Tensor) -> tu
 
 
 def tangent(
-    cell: Cell, genes: Tensor, x: Tensor, s: Tensor, reset: Tensor = NEVER, *, cut: bool = False
+    cell: Cell, genes: Tensor, x: Tensor, s: Tensor, reset: Tensor = NEVER, *, cut: bool = False, coloured: bool = False
 ) -> tuple[Tensor, Tangent]:
     """States (P, B, t, S), detached, and the tangent along them; with `cut`, of the cell whose links pass no credit on.
 
@@ -123,27 +124,34 @@ def tangent(
         s: (P, B, S), the state before.
         reset: (B, t) or empty.
         cut: whether credit through the links is dropped.
+        coloured: whether D may stay in the form (t, N, G, S), which is far smaller where no unit hears another.
     """
     check_chunk(cell, genes, x, s, reset)
     weights = unpacked(cell, genes.detach())
     people, (batch, steps) = len(genes), x.shape[-3:-1]
     x = x.expand(people, *x.shape[-3:])
     parts = anatomy(cell, cut)
+    small = coloured and unlinked(parts, cut)
     before, after = ran(cell, weights, x, s, reset)
     most = max(1, ROOM // (people * batch * cell.state * max(cell.state, *(g.size for g in parts.sums), 1)))
     found = [
-        _at(cell, weights, x[:, :, a : a + most].transpose(1, 2), before[:, a : a + most], parts, cut)
+        _at(cell, weights, x[:, :, a : a + most].transpose(1, 2), before[:, a : a + most], parts, cut, small)
         for a in range(0, steps, most)
     ]
     d, k, z = (tuple(torch.cat(each) for each in zip(*column, strict=True)) for column in zip(*found, strict=True))
     episodes = reset.T.repeat(1, people) if reset.any() else NEVER
-    return after.transpose(1, 2), Tangent(parts, d[0], k, z, episodes)
+    return after.transpose(1, 2), Tangent(parts, d[0], k, z, episodes, small)
+
+
+def unlinked(parts: Anatomy, cut: bool) -> bool:
+    """Whether no credit goes through links: they are cut, or hear inputs alone."""
+    return cut or (parts.plain and not any(group.links for group in parts.sums))
 
 
 Piece = tuple[tuple[Tensor], tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
-def _at(cell: Cell, weights: Weights, x: Tensor, s: Tensor, parts: Anatomy, cut: bool) -> Piece:
+def _at(cell: Cell, weights: Weights, x: Tensor, s: Tensor, parts: Anatomy, cut: bool, small: bool) -> Piece:
     """D, K and z at inputs (P, t, B, I) and states (P, t, B, S), laid time first."""
     people, steps, batch = s.shape[:3]
     rows, enter = (people, steps * batch), Tensor.detach if cut or parts.plain else as_it_is
@@ -170,8 +178,8 @@ def _at(cell: Cell, weights: Weights, x: Tensor, s: Tensor, parts: Anatomy, cut:
 
     own, *k = (timed(each) for each in found)
     z = [timed(torch.cat([heard[use] for use in g.uses], dim=2).flatten(0, 1)) for g in parts.sums]
-    if cut:
-        d = _placed(own, parts)
+    if cut or small:
+        d = own if small else _placed(own, parts)
     elif parts.plain:
         d = _linked(_placed(own, parts), k, weights, parts, batch)
     else:
@@ -260,8 +268,9 @@ def tangent_flops(cell: Cell, *, cut: bool = False) -> float:
     return 2 * multiply_adds(layout) + inner * (1 if parts.plain else cell.state + len(parts.colours))
 
 
-def tangent_storage(cell: Cell, steps: int, cut: bool = False) -> int:
+def tangent_storage(cell: Cell, steps: int, *, cut: bool = False, coloured: bool = False) -> int:
     """Numbers in D, K, z and the states of `steps` steps of one network on one sequence."""
     sums = anatomy(cell, cut)
     slopes = sum(group.column.numel() + group.fan for group in sums.sums)
-    return steps * (cell.state * (cell.state + 1) + slopes)
+    rows = len(sums.colours) if coloured and unlinked(sums, cut) else cell.state
+    return steps * (cell.state * (rows + 1) + slopes)
