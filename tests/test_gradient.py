@@ -265,3 +265,24 @@ def test_what_an_edge_cannot_give_is_refused() -> None:
     (first,) = torch.autograd.grad(states.square().sum(), genes, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+@dataclass(frozen=True)
+class Wilful(Begun):
+    """A step that looks at all its rows, and draws at random: it is not a function of its own row."""
+
+    random: bool = False
+
+    def step(self, weights: Weights, x: Tensor, s: Tensor) -> Tensor:
+        after = super().step(weights, x, s)
+        if self.random:
+            return torch.nn.functional.dropout(after, 0.5)
+        return after * 0 if x.abs().max() > 1.5 else after
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_a_step_that_is_no_function_of_its_row_is_refused(random: bool) -> None:
+    net = network(Wilful(2, 3, random), 1)
+    genes, data = problem(net)
+    with pytest.raises(ConfigError, match="bptt"):
+        slope(RTRL(), net, genes, data, LOSSES["mse"])

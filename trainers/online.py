@@ -124,6 +124,11 @@ def _learned(
         with one_thread():
             terms, memory = heard(estimator, through, genes, data, loss, memory, reset.to(genes.device))
             norm = _scaled(genes, data.counted, clip)
+            if data.counted and not (torch.isfinite(terms) & torch.isfinite(norm)).any():
+                raise ConfigError(
+                    f"loss should stay finite but is {float(terms[0])} in every network after step "
+                    f"{step + data.inputs.shape[1]}: the learning diverged. Lower the rate, or set clip."
+                )
             if data.counted:  # momentum alone moves nothing
                 optimizer.step()
         step += data.inputs.shape[1]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell
+from evo_rnn.errors import ConfigError
 from evo_rnn.shapes import Weights
 from trainers.gradient.anatomy import Anatomy, Sums, anatomy
 from trainers.gradient.audit import audited, check_reaches, stepped
@@ -27,6 +28,7 @@ from trainers.gradient.estimator import (
     tape_adds,
     unpacked,
 )
+from trainers.gradient.look import unforeseen
 from trainers.gradient.taps import Notes, as_it_is
 
 FEW = 4  # colours that are gone through one by one
@@ -135,7 +137,16 @@ def tangent(
     before, after = ran(cell, weights, x, s, reset)
     most = max(1, ROOM // (people * batch * cell.state * max(cell.state, *(g.size for g in parts.sums), 1)))
     found = [
-        _at(cell, weights, x[:, :, a : a + most].transpose(1, 2), before[:, a : a + most], parts, cut, small)
+        _at(
+            cell,
+            weights,
+            x[:, :, a : a + most].transpose(1, 2),
+            before[:, a : a + most],
+            parts,
+            cut,
+            small,
+            after[:, a : a + most],
+        )
         for a in range(0, steps, most)
     ]
     d, k, z = (tuple(torch.cat(each) for each in zip(*column, strict=True)) for column in zip(*found, strict=True))
@@ -151,7 +162,9 @@ def unlinked(parts: Anatomy, cut: bool) -> bool:
 Piece = tuple[tuple[Tensor], tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
-def _at(cell: Cell, weights: Weights, x: Tensor, s: Tensor, parts: Anatomy, cut: bool, small: bool) -> Piece:
+def _at(
+    cell: Cell, weights: Weights, x: Tensor, s: Tensor, parts: Anatomy, cut: bool, small: bool, ends: Tensor
+) -> Piece:
     """D, K and z at inputs (P, t, B, I) and states (P, t, B, S), laid time first."""
     people, steps, batch = s.shape[:3]
     rows, enter = (people, steps * batch), Tensor.detach if cut or parts.plain else as_it_is
@@ -165,6 +178,8 @@ def _at(cell: Cell, weights: Weights, x: Tensor, s: Tensor, parts: Anatomy, cut:
         notes = Notes(enter, lambda total: torch.zeros_like(total).requires_grad_())
         leaves = [given[name].requires_grad_() for name in parts.direct]
         after = stepped(cell, given, x, s, notes, parts)
+    if not torch.allclose(after.detach().reshape(ends.shape), ends, rtol=1e-3, atol=1e-3, equal_nan=True):
+        raise ConfigError(unforeseen(cell))  # it drew at random, or branched on what other rows hold
     nudges = [*notes.nudges, *leaves]
     ones = [leaf.new_ones(len(leaf), 1, 1) for leaf in leaves]
     heard = [z.detach() for z in (*notes.heard, *ones)]
