@@ -27,8 +27,7 @@ from trainers.gradient.estimator import NEVER, Memory, layout_of, unpacked
 from trainers.gradient.mask import Mask, Part
 from trainers.gradient.tangent import Tangent, joined, owed, tangent, tangent_flops, tangent_storage
 
-HANDED_OVER = 64  # steps, while their influences take no more than ROOM numbers
-ROOM = 2**21
+HANDED_OVER = 64  # steps, while they fit in the cache (`slope.handed_over`)
 SMALL = 4  # rows: below, sums of products are faster than products of matrices
 
 
@@ -176,11 +175,6 @@ def kept(cell: Cell, mask: Mask, steps: int) -> int:
 def _along(mask: Mask, steps: int) -> int:
     """Numbers in J and the dynamics between its rows."""
     return steps * (mask.size + sum(part.rows.numel() * part.size for part in mask.parts))
-
-
-def handed_over(mask: Mask, steps: int) -> int:
-    """How many steps to take at once: a few, to save calls."""
-    return max(1, min(HANDED_OVER, steps, ROOM // max(_along(mask, 1), 1)))
 
 
 def masked_flops(cell: Cell, mask: Mask) -> float:
