@@ -140,7 +140,7 @@ def test_every_example_is_a_config_that_runs(path: Path) -> None:
     config = resolve({**load_yaml(path), "budget": {"passes": 30}}, path.name)
     task = task_of(config)
     for method in (config.methods or {"": config.method}).values():
-        *_, last = slices(trainer_of(method, task), model_of(config, task), task, rules_of(config), 0)
+        *_, last = slices(trainer_of(method, task), model_of(config, task), task, rules_of(config, many=True), 0)
         assert last.result["test_loss"] > 0
 
 

@@ -25,7 +25,7 @@ def test_every_method_of_a_named_experiment_works_on_it(name: str) -> None:
     assert "random" in methods
     assert not notes, "a named experiment asks for nothing that cannot be had"
     for method in methods.values():
-        *_, last = slices(trainer_of(method, task), model, task, rules_of(config), 0)
+        *_, last = slices(trainer_of(method, task), model, task, rules_of(config, many=True), 0)
         assert math.isfinite(last.result["test_loss"])
 
 
@@ -48,6 +48,6 @@ def test_evolution_beats_the_lagged_regression_on_the_sunspots_of_training_and_v
     """A check of sanity: the classical AR(12) has 0.132 and 0.130 there."""
     config = resolve(NAMED["sunspots"], "sunspots")
     task = task_of(config)
-    *_, last = slices(trainer_of(config.methods[label], task), model_of(config, task), task, rules_of(config), 0)
+    *_, last = slices(trainer_of(config.methods[label], task), model_of(config, task), task, rules_of(config, many=True), 0)
     assert last.result["train_loss"] < 0.132
     assert last.result["validation_loss"] < 0.130

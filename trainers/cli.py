@@ -107,6 +107,18 @@ def compare(
         launch.compare(request, as_json=json)
 
 
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, a name, or latest.")] = "latest",
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Go on with a run or a comparison that was stopped, as if nothing had happened; or prolong a run."""
+    from trainers.commands.resume import resume
+
+    resume(name, overrides or (), as_json=json)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[
@@ -192,15 +204,15 @@ def _exit_code() -> int:
         with command.make_context("evo-rnn", sys.argv[1:] or ["--help"]) as context:
             command.invoke(context)
     except (ConfigError, DataError, DiskError, RetryError) as error:
-        return _say(str(error), error.exit_code)
+        return _say(_with_cure(str(error), error), error.exit_code)
     except SystemExit as stop:
         if _signals or stop.code == signal.SIGTERM:  # Ray's own handler, while it starts, exits with the bare number
-            return _say("stopped by a signal", 128 + (_signals or [signal.SIGTERM])[0])
+            return _say(_with_cure("stopped by a signal", stop), 128 + (_signals or [signal.SIGTERM])[0])
         return stop.code if isinstance(stop.code, int) else 0
     except typer.Exit as stop:
         return stop.exit_code
-    except KeyboardInterrupt:
-        return _say("interrupted", 130)
+    except KeyboardInterrupt as stop:
+        return _say(_with_cure("interrupted", stop), 130)
     except Exception as error:
         return _unexpected(error)
     return 0
@@ -216,9 +228,16 @@ def _unexpected(error: Exception) -> int:
     if isinstance(error, BrokenPipeError) and _reader_gone():
         return 128 + signal.SIGPIPE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO):
-        return _say(f"{error.filename or 'the disk'}: {error.strerror}. Make room and try again.", 74)
+        text = f"{error.filename or 'the disk'}: {error.strerror}. Make room and try again."
+        return _say(_with_cure(text, error), 74)
     traceback.print_exception(error)
-    return _say(f"this is a bug, please report it: {type(error).__name__}: {error}", 70)
+    return _say(_with_cure(f"this is a bug, please report it: {type(error).__name__}: {error}", error), 70)
+
+
+def _with_cure(message: str, error: BaseException) -> str:
+    """The message, and how to go on after it where training was stopped by it."""
+    cures = [note for note in getattr(error, "__notes__", ()) if note.startswith("Go on with")]
+    return f"{message.removesuffix('.')}. {cures[0]}" if cures else message
 
 
 def _help_for(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,17 @@ from rich.console import Console
 from evo_rnn.evaluation.ray_evaluator import Compute
 from evo_rnn.progress import Trainer
 from evo_rnn.tracking import Tracker
-from trainers.commands.frame import Place, closing, introduce, tracked
+from trainers.commands.frame import Place, closing, going, introduce, new_journal, tracked
 from trainers.commands.plan import Plan, asked_params, config_text, entrants
 from trainers.commands.terminal import Board, console, say
 from trainers.commands.view import say_table
 from trainers.experiments.book import Book, plain
 from trainers.experiments.builders import compute_of, trainer_of
+from trainers.experiments.journal import Journal, trial_name
 from trainers.experiments.methods import METHODS
 from trainers.experiments.outcome import Comparison
 from trainers.experiments.publish import leader, publish
-from trainers.experiments.race import race
+from trainers.experiments.race import Event, race
 from trainers.experiments.report import full_verdict, table
 
 
@@ -45,21 +46,26 @@ class Field:
         return f"{', '.join(self.trainers)}; {len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
 
 
-def contest(plan: Plan, *, as_json: bool) -> None:
-    """Run a comparison and print its verdict."""
+def contest(plan: Plan, *, as_json: bool, opening: Callable[..., Journal] = new_journal) -> None:
+    """Run a comparison and print its verdict; `opening` hands over the journal of one that goes on."""
     methods, notes = entrants(plan.config, plan.model)
     field, screen = _field(plan, methods), console(as_json)
     introduce(screen, plan, str(field), " a run", field.compute.workers)
     for each in notes:
         say(screen, each)
-    with tracked(plan) as tracker:
-        book = _book(plan, field, tracker)
-        found = _raced(plan, field, book, screen)
+    with tracked(plan) as tracker, going(opening(plan, many=True)) as journal:
+        book = _book(plan, field, tracker, journal)
+        found = _raced(plan, field, book, journal, screen)
         publish(tracker, book.run, plan.model, plan.task, leader(found).champion, plan.columns, field.trainers)
         place = Place(tracker.mlflow_run_id(book.run), tracker.experiment_id, tracker.uri)
+        _told(plan, found, place, screen, as_json=as_json)
+        journal.finish(prolongable=False)
+
+
+def _told(plan: Plan, found: Comparison, place: Place, screen: Console, *, as_json: bool) -> None:
     if as_json:
         heads = {"experiment_id": place.experiment, "run_id": place.run, "verdict": full_verdict(found)}
-        print(json.dumps(plain({**heads, "methods": found.summary(), "baselines": found.baselines})))
+        print(json.dumps(plain({**heads, "methods": found.summary(), "baselines": found.baselines})), flush=True)
         return
     say_table(screen, table(found))
     say(screen, full_verdict(found) + "\n")
@@ -73,7 +79,9 @@ def _field(plan: Plan, methods: Mapping[str, Mapping[str, Any]]) -> Field:
     return Field(trainers, families, seeds, compute_of(plan.config, len(trainers) * len(seeds)))
 
 
-def _book(plan: Plan, field: Field, tracker: Tracker) -> Book:
+def _book(plan: Plan, field: Field, tracker: Tracker, journal: Journal) -> Book:
+    trials = ((method, seed) for method in field.trainers for seed in field.seeds)
+    last = {trial: journal.last(trial_name(*trial)) for trial in trials}
     return Book(
         plan.source,
         field.trainers,
@@ -86,13 +94,25 @@ def _book(plan: Plan, field: Field, tracker: Tracker) -> Book:
         config_text(plan.config, many=True),
         plan.columns,
         asked_params(plan.config),
+        journal.run,
+        {trial: piece for trial, piece in last.items() if piece.state or piece.reason},
     )
 
 
-def _raced(plan: Plan, field: Field, book: Book, screen: Console) -> Comparison:
-    """Every event is written down and shown; then the book is closed."""
+def _raced(plan: Plan, field: Field, book: Book, journal: Journal, screen: Console) -> Comparison:
+    """Every event is kept, then written down and shown; at last the book is closed."""
     with Board(screen, field.trainers, len(field.seeds), plan.config.budget.passes).shown() as board:
-        for event in race(field.trainers, plan.model, plan.task, plan.rules, field.seeds, compute=field.compute):
+        for trial, piece in book.kept.items():
+            if not journal.reported(trial_name(*trial)):
+                book.write_again(trial)
+            board.update(Event(*trial, piece))
+        rules, compute = plan.rules, field.compute
+        for event in race(field.trainers, plan.model, plan.task, rules, field.seeds, compute=compute, kept=book.kept):
+            trial = event.method, event.seed
+            if event.slice.state or event.slice.reason:
+                journal.keep(trial_name(*trial), event.slice, [*book.rows.get(trial, ()), *event.slice.rows])
             book.write(event)
+            if event.slice.reason:
+                journal.report(trial_name(*trial))
             board.update(event)
     return book.close()

@@ -11,11 +11,16 @@ from pathlib import Path
 from rich.console import Console
 
 from evo_rnn.champion_card import Columns
-from evo_rnn.tracking import MlflowTracker
+from evo_rnn.tracking import MlflowTracker, tracking_uri
 from evo_rnn.tracking.store import public
-from trainers.commands.plan import Plan
+from evo_rnn.tracking.tracker import new_run_id
+from trainers.commands.plan import Plan, config_text
 from trainers.commands.terminal import say
 from trainers.experiments.book import short_name
+from trainers.experiments.guard import circumstances
+from trainers.experiments.journal import Journal, begin
+
+GO_ON = "Go on with: evo-rnn resume "  # what the note of an error begins with that ended a run
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,35 @@ def tracked(plan: Plan) -> Iterator[MlflowTracker]:
             tracker.close(2.0)
         raise
     tracker.close()
+
+
+def new_journal(plan: Plan, *, many: bool) -> Journal:
+    """The journal of a run that begins.
+
+    Raises:
+        DiskError: nothing can be written here.
+    """
+    about = {
+        "command": "compare" if many else "run",
+        "source": plan.source,
+        "uri": tracking_uri(plan.config.tracking.uri),
+        "grid": plan.rules.grid,
+        "spacing": plan.rules.spacing,
+        "circumstances": circumstances(plan.task, plan.rules.device),
+    }
+    return begin(new_run_id(), about, config_text(plan.config, many=many))
+
+
+@contextmanager
+def going(journal: Journal) -> Iterator[Journal]:
+    """An open journal; an error within the block says how to go on after it."""
+    try:
+        yield journal
+    except BaseException as error:
+        error.add_note(f"{GO_ON}{journal.run[:8]}")
+        raise
+    finally:
+        journal.close()
 
 
 @contextmanager

@@ -46,7 +46,11 @@ def planned(request: Request, *, many: bool) -> Plan:
         ConfigError: if a setting does not fit.
         DataError: if a file cannot be used.
     """
-    config = request.config()
+    return plan_of(request.config(), request.source, many=many)
+
+
+def plan_of(config: Config, source: str, *, many: bool) -> Plan:
+    """What a checked config comes to. Raises as `planned`."""
     from evo_rnn.tracking import tracking_uri
 
     tracking_uri(config.tracking.uri)
@@ -64,9 +68,9 @@ def planned(request: Request, *, many: bool) -> Plan:
         model = model_of(config, task)
         named = {f"methods.{label}": method for label, method in config.methods.items()} if many else {}
         check_methods(named or {"method": config.method}, task, model)
-        return Plan(request.source, config, task, model, rules_of(config), columns)
+        return Plan(source, config, task, model, rules_of(config, many=many), columns)
     except ConfigError as error:
-        raise ConfigError(f"{shown(request.source)}: {error}") from None
+        raise ConfigError(f"{shown(source)}: {error}") from None
 
 
 def entrants(config: Config, model: Model) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -48,6 +49,8 @@ class RunPage:
         tags: free text.
         parent: the run that this one belongs to; empty for none.
         columns: of the user's table, where there is one.
+        run: the id that the tracker shall know it by; empty for a new one.
+        again: the run goes on after its process ended.
     """
 
     def __init__(
@@ -60,19 +63,24 @@ class RunPage:
         tags: Mapping[str, str],
         parent: str = "",
         columns: Columns = NO_COLUMNS,
+        run: str = "",
+        *,
+        again: bool = False,
     ) -> None:
         self.tracker, self.model, self.task, self.columns = tracker, model, task, columns
-        self.rows: list[Row] = []
+        self.passes = 0  # of the last point
         self.result: dict[str, Any] = {}
         self.champion: Genes = np.empty((0, 0), np.float32)
-        self.run = tracker.start(name, params=params, tags={"evo.kind": "trial", **provenance(), **tags}, parent=parent)
-        tracker.dataset(self.run, task.name, {"inputs": task.train.inputs, "targets": task.train.targets})
+        whole = {"evo.kind": "trial", **provenance(), **tags}
+        self.run = tracker.start(name, params=params, tags=whole, parent=parent, run=run)
+        if not again:
+            tracker.dataset(self.run, task.name, {"inputs": task.train.inputs, "targets": task.train.targets})
 
     def write(self, piece: Slice) -> None:
         """Add the points of a slice; after the last, the result."""
         for row in piece.rows:
             self.tracker.log(self.run, row.metrics, row.passes)
-        self.rows += piece.rows
+            self.passes = row.passes
         if piece.reason:
             self._finish(piece)
 
@@ -88,8 +96,7 @@ class RunPage:
         self.result = result = {"status": "FINISHED", **piece.result, "baselines": beside}
         spans = {f"final/test_{span}_loss": result[f"{span}_loss"] for span in self.task.spans}
         whole = ("train_loss", "validation_loss", "test_loss", "passes", "seconds", "learned")
-        last = self.rows[-1].passes if self.rows else 0
-        self.tracker.log(self.run, {f"final/{key}": result[key] for key in whole} | spans, last)
+        self.tracker.log(self.run, {f"final/{key}": result[key] for key in whole} | spans, self.passes)
         tags = {"evo.stop_reason": piece.reason, "evo.champion_sha256": str(result["champion_sha256"])}
         self.tracker.tag(self.run, tags)
         with tempfile.TemporaryDirectory() as folder:
@@ -116,6 +123,8 @@ class Book:
         config: the config as YAML, kept beside the results.
         columns: of the user's table, where there is one.
         more: further params of every run.
+        run: the id that the tracker shall know the comparison by; empty for a new one.
+        kept: what is known of trials after their process ended, by method and seed, each with all its points.
     """
 
     def __init__(
@@ -131,25 +140,35 @@ class Book:
         config: str = "",
         columns: Columns = NO_COLUMNS,
         more: Mapping[str, object] = MappingProxyType({}),
+        run: str = "",
+        kept: Mapping[tuple[str, int], Slice] = MappingProxyType({}),
     ) -> None:
         self.name, self.trainers, self.model, self.task = name, trainers, model, task
         self.families, self.seeds, self.budget = families, seeds, budget
         self.tracker, self.config, self.columns, self.more = tracker, config, columns, more
         title = f"compare {task.name} - {', '.join(trainers)} - {len(seeds)} seeds"
         tags = {"evo.kind": "comparison", **TABLE_TAGS, **provenance()}
-        self.run = tracker.start(title, params=self._shared(), tags=tags)
+        self.run = tracker.start(title, params=self._shared(), tags=tags, run=run)
         self.pages: dict[tuple[str, int], RunPage] = {}
-        self.records: dict[tuple[str, int], TrialRecord] = {}
+        self.kept = kept
+        self.rows = {key: list(piece.rows) for key, piece in kept.items()}
+        self.records = {key: _record(key, piece.rows, piece) for key, piece in kept.items() if piece.reason}
 
     def write(self, event: Event) -> None:
         """Add one slice of one trial."""
-        key = event.method, event.seed
+        key, piece = (event.method, event.seed), event.slice
         if key not in self.pages:
             self.pages[key] = self._page(*key)
-        page, piece = self.pages[key], event.slice
-        page.write(piece)
+        self.pages[key].write(piece)
+        points = self.rows.setdefault(key, [])
+        points += piece.rows
         if piece.reason:
-            self.records[key] = TrialRecord(*key, tuple(page.rows), piece.result, piece.champion)
+            self.records[key] = _record(key, points, piece)
+
+    def write_again(self, key: tuple[str, int]) -> None:
+        """Tell the tracker once more what is kept of a trial: it may not have heard the end of it."""
+        self.pages[key] = self._page(*key)
+        self.pages[key].write(self.kept[key])
 
     def close(self) -> Comparison:
         """The comparison, with its report in the tracker."""
@@ -173,10 +192,19 @@ class Book:
         name = f"{method} - {short_name(self.model)} - seed {seed}"
         params = {"method": method, "seed": seed, **self._shared(), **settings_of(self.trainers[method], method)}
         tags = {"evo.method": method, "evo.family": self.families.get(method, ""), "evo.seed": str(seed)}
-        return RunPage(self.tracker, name, self.model, self.task, params, tags, self.run, self.columns)
+        mine = hashlib.blake2b(f"{self.run} {method} {seed}".encode(), digest_size=16).hexdigest()
+        places = self.run, self.columns, mine
+        again = (method, seed) in self.kept
+        page = RunPage(self.tracker, name, self.model, self.task, params, tags, *places, again=again)
+        page.passes = max((row.passes for row in self.rows.get((method, seed), ())), default=0)
+        return page
 
     def _shared(self) -> dict[str, object]:
         return {"task": self.task.name, "budget.passes": self.budget, **model_params(self.model), **self.more}
+
+
+def _record(key: tuple[str, int], rows: Sequence[Row], piece: Slice) -> TrialRecord:
+    return TrialRecord(*key, tuple(rows), piece.result, piece.champion)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 (any result)
@@ -191,14 +219,13 @@ def plain(value: Any) -> Any:  # noqa: ANN401 (any result)
 
 
 def settings_of(value: Any, prefix: str) -> dict[str, object]:  # noqa: ANN401 (any settings)
-    """The plain fields of nested settings, dotted: what MLflow keeps as params."""
+    """The plain fields of nested settings, dotted: what MLflow keeps as params. Places in a list are numbers."""
     found: dict[str, object] = {}
     for each in fields(value):
         inner, name = getattr(value, each.name), f"{prefix}.{each.name}"
-        if is_dataclass(inner):
-            found |= {name: type(inner).__name__, **settings_of(inner, name)}
-        else:
-            found[name] = inner
+        several = isinstance(inner, tuple) and any(map(is_dataclass, inner))
+        for part, its in ((f"{name}.{place}", one) for place, one in enumerate(inner)) if several else ((name, inner),):
+            found |= {part: type(its).__name__, **settings_of(its, part)} if is_dataclass(its) else {part: its}
     return found
 
 

@@ -28,6 +28,7 @@ from trainers.experiments.stopping import (
 from trainers.experiments.trial import Rules
 
 FAR = 200_000.0  # passes between two points at most: a run without end must show something too
+STEPS = 10_000  # points of a single run, at most
 POINTS = 60  # of every curve: enough to see its shape, few enough for a browser
 OPTIONS = {
     "lstm": ("peepholes",),
@@ -108,8 +109,12 @@ def check_methods(methods: Mapping[str, Mapping[str, Any]], task: Task, model: N
                 raise ConfigError(f"{where}: {error}") from None
 
 
-def rules_of(config: Config) -> Rules:
-    """The criteria, in the order in which they are asked."""
+def rules_of(config: Config, *, many: bool) -> Rules:
+    """The criteria, in the order in which they are asked; the points of the curves.
+
+    In a comparison all methods have points at the same passes. In a single run every step is one, so that the history
+    is whole, until there are too many to look at.
+    """
     stop, budget = config.stop, config.budget
     criteria: list[tuple[float, Criterion]] = [
         (stop.learned, Learned(stop.learned, stop.on)),
@@ -121,7 +126,10 @@ def rules_of(config: Config) -> Rules:
         (stop.wall_clock, WallClock(stop.wall_clock)),
     ]
     kept = tuple(criterion for asked, criterion in criteria if asked)
-    return Rules(kept, min(budget.passes / POINTS, FAR), stop.tolerance, device_of(config))
+    device = device_of(config)
+    if many:
+        return Rules(kept, min(budget.passes / POINTS, FAR), tolerance=stop.tolerance, device=device)
+    return Rules(kept, spacing=(budget.passes or FAR) / STEPS, tolerance=stop.tolerance, device=device)
 
 
 def device_of(config: Config) -> str:

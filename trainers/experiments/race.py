@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from evo_rnn.description import describe
 from evo_rnn.evaluation.pool import Pool, open_pool
@@ -36,6 +37,7 @@ def race(
     *,
     compute: Compute = LOCAL,
     seconds: float = 2.0,
+    kept: Mapping[tuple[str, int], Slice] = MappingProxyType({}),
 ) -> Iterator[Event]:
     """Run every trainer with every seed and hand out each slice as it comes.
 
@@ -49,19 +51,31 @@ def race(
         seeds: of the runs, paired over methods.
         compute: how many workers; 0 advances them one after the other in this process.
         seconds: on the clock, a slice.
+        kept: the last slices of trials that go on, or that are over, by method and seed.
     """
     context = {"model": describe(model), "task": task, "rules": rules}
+    waiting = deque((method, seed) for seed in seeds for method in trainers)
+    for over in [key for key in waiting if key in kept and kept[key].reason]:
+        waiting.remove(over)
+    states = {key: piece.state for key, piece in kept.items()}
     with open_pool(compute.workers, context, **compute.options) as pool:
-        yield from _advance(pool, trainers, seeds, seconds, max(compute.workers, 1))
+        yield from _advance(pool, trainers, waiting, states, seconds, max(compute.workers, 1))
 
 
 def _advance(
-    pool: Pool, trainers: Mapping[str, Trainer], seeds: Sequence[int], seconds: float, workers: int
+    pool: Pool,
+    trainers: Mapping[str, Trainer],
+    waiting: deque[tuple[str, int]],
+    states: Mapping[tuple[str, int], State],
+    seconds: float,
+    workers: int,
 ) -> Iterator[Event]:
-    waiting = deque((method, seed) for seed in seeds for method in trainers)
     running: dict[int, tuple[str, int]] = {}
 
-    def send(method: str, seed: int, state: State = FRESH) -> None:
+    def send(method: str, seed: int) -> None:
+        push(method, seed, states.get((method, seed), FRESH))
+
+    def push(method: str, seed: int, state: State) -> None:
         running[pool.submit(ADVANCE, trainers[method], seed, state, seconds)] = method, seed
 
     for _ in range(min(workers, len(waiting))):
@@ -71,7 +85,7 @@ def _advance(
         ticket, piece = pool.next()
         method, seed = running.pop(ticket)
         if not piece.reason:
-            send(method, seed, piece.state)  # before the event is looked at, so that no worker waits
+            push(method, seed, piece.state)  # before the event is looked at, so that no worker waits
         elif waiting:
             upcoming = waiting.popleft()
             send(*upcoming)

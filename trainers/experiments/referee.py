@@ -51,6 +51,7 @@ class Referee:
         grid: passes between two points of the curves; 0 makes every step a point.
         tolerance: standard deviations of the target that an output may be off and still count as learned.
         device: where validation is computed.
+        spacing: passes between two points, at least, where steps are points.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class Referee:
         grid: float,
         tolerance: float = 0.1,
         device: str = "cpu",
+        spacing: float = 0.0,
     ) -> None:
-        self._criteria, self._grid = criteria, max(grid, 1.0) if grid else 0.0
+        self._criteria, self._grid, self._spacing = criteria, max(grid, 1.0) if grid else 0.0, spacing
         splits = {"train": task.train, "validation": task.validation}
         self._evaluators = {name: LocalEvaluator(model, data, task.loss, device) for name, data in splits.items()}
         self._tolerance = np.zeros(1) if LOSSES[task.loss].classes else tolerances(task.train, tolerance)
@@ -71,7 +73,7 @@ class Referee:
         self._losses = {"train": np.inf, "validation": np.inf}  # the best so far
         self._changed = {"train": 0, "validation": 0}  # the step at which it was found
         self._pending: list[Genes] = []
-        self._drawn = 0  # points of the curves so far
+        self._drawn, self._at = 0, 0.0  # points of the curves so far, and the passes of the last
         self._wall, self._clock = 0.0, time.monotonic()
 
     def watch(self, progress: Progress) -> tuple[list[Row], str]:
@@ -79,12 +81,13 @@ class Referee:
         self._last = Seen(progress.step, progress.passes, progress.seconds, progress.metrics)
         self._pending.append(progress.candidates)
         self._better("train", progress.loss)
-        due = int(progress.passes // self._grid) if self._grid else self._drawn + 1
+        due = int(progress.passes // self._grid) if self._grid else self._drawn + (progress.passes >= self._next())
         if due > self._drawn or sum(map(len, self._pending)) >= PATIENT:
             self._select()
         points = [
             round(k * self._grid) if self._grid else round(progress.passes) for k in range(self._drawn + 1, due + 1)
         ]
+        self._at = progress.passes if due > self._drawn else self._at
         self._drawn = max(due, self._drawn)
         leader = progress.candidates[:1]
         reason, goal = first_met(self._criteria, self._standing(leader))
@@ -97,11 +100,14 @@ class Referee:
         """Judge whatever is still waiting, when the run ends; the last point of the curves, if it is not there yet."""
         self._select()
         end = int(np.ceil(self._last.passes))
-        return self._points([end] if self._grid and end > round(self._drawn * self._grid) else [])
+        return self._points([end] if end > round(self._drawn * self._grid if self._grid else self._at) else [])
 
     def spent(self) -> dict[str, float]:
         """Steps, passes and CPU seconds so far, and how many steps were broken networks only."""
         return {"steps": self._last.step, "passes": self._last.passes, "seconds": self._last.seconds}
+
+    def _next(self) -> float:
+        return self._at + self._spacing if self._drawn else 0.0
 
     def _better(self, split: str, loss: float) -> None:
         if loss < self._losses[split]:
@@ -154,7 +160,7 @@ class Referee:
     def state(self) -> dict[str, Array]:
         """Everything that a later referee needs to go on."""
         kept = np.concatenate(self._pending) if self._pending else self.champion[:0]
-        own = [self._drawn, self._clocked(), self._last.step, self._last.passes, self._last.seconds]
+        own = [self._drawn, self._at, self._clocked(), self._last.step, self._last.passes, self._last.seconds]
         numbers = [*self._losses.values(), *self._changed.values(), *own]
         return {"champion": self.champion, "pending": kept, "numbers": np.array(numbers, dtype=np.float64)}
 
@@ -162,8 +168,8 @@ class Referee:
         """Take back what `state` gave."""
         self.champion = np.array(state["champion"])
         self._pending = [np.array(state["pending"])] if len(state["pending"]) else []
-        train, validation, trained, validated, drawn, wall, step, passes, seconds = map(float, state["numbers"])
+        train, validation, trained, validated, drawn, at, wall, step, passes, seconds = map(float, state["numbers"])
         self._last = Seen(int(step), passes, seconds, {})
         self._losses = {"train": train, "validation": validation}
         self._changed = {"train": int(trained), "validation": int(validated)}
-        self._drawn, self._wall, self._clock = int(drawn), wall, time.monotonic()
+        self._drawn, self._at, self._wall, self._clock = int(drawn), at, wall, time.monotonic()

@@ -27,6 +27,8 @@ from trainers.experiments.referee import Referee, Row
 from trainers.experiments.stopping import Criterion
 
 EXHAUSTED = "early stopping: the trainer had nothing left to try"
+PATIENCE = 30.0  # seconds between two slices, at most
+SHARE = 0.05  # of the time that the reader of slices may take, if slices can be made longer
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,25 @@ class Rules:
 
     Args:
         criteria: when to stop.
-        grid: passes between two points of the curves; 0 makes every step a point.
+        grid: passes between two points of the curves, the same for every method; 0 makes every step a point.
+        spacing: passes between two points, at least, where steps are points.
         tolerance: standard deviations of the target within which an output counts as learned.
         device: as torch names it.
     """
 
     criteria: Sequence[Criterion]
     grid: float = 0.0
+    spacing: float = field(default=0.0, kw_only=True)
     tolerance: float = 0.1
     device: str = "cpu"
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What one slice of a trial gives: new points, the state to go on from, and, when it is over, the reason and result."""
+    """What one slice of a trial gives: new points, the state to go on from, and, when it is over, the reason and result.
+
+    The state after the last slice is that before anything was settled: a trial can be prolonged from it.
+    """
 
     rows: list[Row]
     state: dict[str, Array]
@@ -68,8 +75,11 @@ def slices(
     compute: Compute = LOCAL,
     seconds: float = 1.0,
 ) -> Iterator[Slice]:
-    """Train until a criterion is met, handing back a slice about every `seconds` on the clock; the last has the result."""
-    referee = Referee(model, task, rules.criteria, rules.grid, rules.tolerance, rules.device)
+    """Train until a criterion is met, handing back a slice about every `seconds` on the clock; the last has the result.
+
+    Where the reader takes long over a slice, as over writing a large population to a slow disk, there are fewer.
+    """
+    referee = Referee(model, task, rules.criteria, rules.grid, rules.tolerance, rules.device, rules.spacing)
     mine, its = _split(state)
     if mine:
         referee.restore(mine)
@@ -81,11 +91,14 @@ def slices(
             points, reason = referee.watch(progress)
             rows += points
             if reason:
-                yield _last(referee, model, task, rules, rows, reason)
+                state = _join(referee.state(), progress.checkpoint())
+                yield _last(referee, model, task, rules, rows, reason, state)
                 return
             if time.monotonic() >= due:
+                handed = time.monotonic()
                 yield Slice(rows, _join(referee.state(), progress.checkpoint()))
-                rows, due = [], time.monotonic() + seconds
+                taken = time.monotonic() - handed
+                rows, due = [], time.monotonic() + max(seconds, min(taken / SHARE, PATIENCE))
         yield _last(referee, model, task, rules, rows, EXHAUSTED)
     finally:
         steps.close()  # type: ignore[attr-defined]
@@ -99,10 +112,12 @@ def advance(cache: WorkerCache, trainer: Trainer, seed: int, state: State, secon
     return next(slices(trainer, model, task, rules, seed, state=state, compute=compute, seconds=seconds))
 
 
-def _last(referee: Referee, model: Model, task: Task, rules: Rules, rows: list[Row], reason: str) -> Slice:
+def _last(
+    referee: Referee, model: Model, task: Task, rules: Rules, rows: list[Row], reason: str, state: State = FRESH
+) -> Slice:
     rows = rows + referee.settle()
     result = {"stop_reason": reason, **referee.spent(), **judge(model, task, referee.champion, rules)}
-    return Slice(rows, {}, reason, result, referee.champion)
+    return Slice(rows, dict(state), reason, result, referee.champion)
 
 
 def judge(model: Model, task: Task, champion: Genes, rules: Rules) -> dict[str, Any]:
