@@ -101,6 +101,9 @@ def _book(plan: Plan, field: Field, tracker: Tracker, journal: Journal) -> Book:
 
 def _raced(plan: Plan, field: Field, book: Book, journal: Journal, screen: Console) -> Comparison:
     """Every event is kept, then written down and shown; at last the book is closed."""
+    if book.kept:
+        over = sum(bool(piece.reason) for piece in book.kept.values())
+        say(screen, f"It goes on: {over} runs are over, {len(book.kept) - over} are under way.")
     with Board(screen, field.trainers, len(field.seeds), plan.config.budget.passes).shown() as board:
         for trial, piece in book.kept.items():
             if not journal.reported(trial_name(*trial)):

@@ -27,6 +27,8 @@ def resume(name: str, overrides: Sequence[str], *, as_json: bool) -> None:
     from trainers.experiments import guard, journal
     from trainers.experiments.config import named_forms, resolve
 
+    if "=" in name:  # no RUN was given
+        name, overrides = "latest", (name, *overrides)
     opened = journal.reopen(journal.find(name) or _tracked(name))
     try:
         about, many = opened.about, opened.about["command"] == "compare"

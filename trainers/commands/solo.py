@@ -73,6 +73,8 @@ def _trained(plan: Plan, trainer: Trainer, compute: Compute, page: RunPage, jour
     name, seed = plan.config.method["name"], plan.config.seed
     trial = trial_name(name, seed)
     last = journal.last(trial)
+    if last.rows:
+        say(screen, f"It goes on after {last.rows[-1].passes:,} passes.")
     with Board(screen, [name], 1, plan.config.budget.passes).shown() as board:
         page.write(last)
         board.update(Event(name, seed, last))
