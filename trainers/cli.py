@@ -15,6 +15,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from trainers.commands import cluster
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -165,12 +167,48 @@ def ui(port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free 
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
-    """Examine this installation."""
+def doctor(
+    source: Annotated[str, typer.Argument(metavar="[CONFIG]", help="The job to time, with --benchmark.")] = "",
+    overrides: Overrides = None,
+    benchmark: Annotated[bool, typer.Option("--benchmark", help="Time a job; say how many workers pay off.")] = False,
+    method: Annotated[str, typer.Option(help="The method to time.")] = "",
+    json: Json = False,
+) -> None:
+    """Examine this installation, or time a generation of a job on it."""
+    from trainers.commands import capacity
     from trainers.commands import doctor as room
+    from trainers.commands.request import Request
 
-    room.examine(as_json=json)
+    if benchmark:
+        capacity.benchmark(Request(source or "sunspots", overrides or (), method=method), as_json=json)
+    elif source:
+        raise typer.BadParameter("a CONFIG goes with --benchmark")
+    else:
+        room.examine(as_json=json)
 
+
+@app.command()
+def simulate(
+    source: Annotated[str, typer.Argument(metavar="[CONFIG]", help="The job to time and to look ahead for.")] = "",
+    overrides: Overrides = None,
+    method: Annotated[str, typer.Option(help="The method to time.")] = "",
+    costs: Annotated[str, typer.Option(metavar="FILE", help="From doctor --benchmark --json; nothing is timed.")] = "",
+    latency: Annotated[float, typer.Option(help="Milliseconds between two nodes.")] = 0.5,
+    bandwidth: Annotated[float, typer.Option(help="Gbit/s out of the driver's node.")] = 10.0,
+    node: Annotated[int, typer.Option(help="Workers a node.")] = 16,
+    straggler: Annotated[float, typer.Option(help="Relative deviation of a shard's time.")] = 0.05,
+    json: Json = False,
+) -> None:
+    """Predict how long a generation takes on 1 to 10,000 workers."""
+    from evo_rnn.evaluation.costs import Wire
+    from trainers.commands import capacity
+    from trainers.commands.request import Request
+
+    wire = Wire(latency / 1e3, bandwidth * 1e9 / 8, node, straggler)
+    capacity.simulate(Request(source or "sunspots", overrides or (), method=method), costs, wire, as_json=json)
+
+
+cluster.register(app)
 
 _signals: list[int] = []  # that came; Ray turns our SystemExit into another one when it waits
 

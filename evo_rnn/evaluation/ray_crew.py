@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evo_rnn.evaluation.worker import THREAD_VARIABLES, RayWorker, host_identity, source_hash, source_root
+from evo_rnn.evaluation.worker import THREAD_VARIABLES, RayWorker, host_identity, source_hash, source_root, versions
 
 NO_PROCESS = 2**31 - 1  # more than any process number; 0 and -1 would send a signal to our own group, or to everybody
 
@@ -77,7 +77,7 @@ class Crew:
     def hire(self) -> Worker:
         """Ask for a worker; it is ready once its `hello` has come back."""
         actor = self._actor.remote(self._values)
-        return Worker(actor, actor.hello.remote(self._hash, str(self._root)), time.monotonic())
+        return Worker(actor, actor.hello.remote(self._hash, str(self._root), versions()), time.monotonic())
 
 
 def dismiss(workers: list[Worker]) -> None:

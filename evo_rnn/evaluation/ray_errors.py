@@ -7,6 +7,7 @@ import re
 from evo_rnn.errors import ConfigError
 from evo_rnn.evaluation.worker import source_root
 
+_NO_MEMORY = "can't allocate memory"  # torch's word for it on a CPU
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -14,7 +15,7 @@ def is_infrastructure(error: Exception) -> bool:
     """Return whether `error`, raised by `ray.get`, says that a process, a node or an object was lost.
 
     All of Ray's errors do (dead or unreachable actor, out of memory or disk, node died, object lost, deadline), but
-    for those that carry an exception of the work function.
+    for those that carry an exception of the work function. A worker that gets no memory is the machine's fault too.
     """
     from ray.exceptions import ActorDiedError, RayError, RayTaskError, UnserializableException
 
@@ -23,6 +24,8 @@ def is_infrastructure(error: Exception) -> bool:
     if not isinstance(error, RayTaskError | UnserializableException):
         return isinstance(error, RayError)
     cause = getattr(error, "cause", None)
+    if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and _NO_MEMORY in str(cause)):
+        return True
     # A plain RayError stands for an exception that could not be sent; its subclasses say what was lost.
     return isinstance(cause, RayError) and type(cause) is not RayError
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 
 from evo_rnn.description import describe
+from evo_rnn.evaluation.engines import block_of, chosen
 from evo_rnn.evaluation.evaluator import Evaluator, LocalEvaluator
 from evo_rnn.evaluation.pool import open_pool
 from evo_rnn.fit import FIT_BLOCK, Fit
 from evo_rnn.network import Model
+from evo_rnn.sample import EVERY
 from evo_rnn.shapes import Array, Genes, Losses
 from evo_rnn.tasks.task import Sequences
 
@@ -26,7 +30,7 @@ class RayEvaluator:
         data: the split to score on; sent to the workers once.
         loss: a name in `LOSSES`.
         workers: how many processes; 0 works in this one, through the same shards.
-        device: where each worker computes.
+        device: where each worker computes; "auto" means on a GPU if all of them see one, else on CPUs, with a warning.
         engine: a name in `ENGINES`, or "auto".
         options: for the pool: `gpus_per_worker`, `address`, `deadline`, ...
     """
@@ -42,29 +46,52 @@ class RayEvaluator:
         engine: str = "auto",
         **options: Any,  # noqa: ANN401 (the pool's own)
     ) -> None:
-        self.workers, self.seconds = max(workers, 1), 0.0
-        self.block = LocalEvaluator(model, data, loss, "cpu", engine).block
-        context = {"model": describe(model), "data": data.arrays(), "loss": loss, "device": device, "engine": engine}
+        self.workers, self.seconds, self.device = max(workers, 1), 0.0, device
+        self.model, self.sequences = model, len(data.inputs)
+        self.engine = chosen(model, torch.as_tensor(data.inputs, dtype=torch.float32), engine)
+        share = float(options.get("gpus_per_worker", 0.0))
+        context = {"model": describe(model), "data": data.arrays(), "loss": loss, "engine": self.engine, "share": share}
         self.pool = open_pool(workers, context, **options)
 
-    def __call__(self, genes: Genes) -> Losses:
-        """The sanitised loss (P,) of each chromosome of (P, D)."""
-        return self._spread("evo_rnn.evaluation.shard:score", genes, self.block, ())
+    def __call__(self, genes: Genes, sequences: tuple[int, ...] = EVERY) -> Losses:
+        """The sanitised loss (P,) of each chromosome of (P, D), on the sequences with these numbers alone."""
+        kinds = ("cuda", "cpu") if self.device == "auto" else (self.device,)
+        count = len(sequences) or self.sequences
+        block = max(
+            block_of(self.model, count, self.engine, kind) for kind in kinds
+        )  # powers of two: a whole one of each
+        return self._spread("evo_rnn.evaluation.shard:score", genes, block, sequences)
 
-    def fit(self, fit: Fit, genes: Genes) -> Genes:
-        """The fitted chromosomes (P, D)."""
-        return self._spread("evo_rnn.evaluation.shard:fit", genes, FIT_BLOCK, (fit,))
+    def fit(self, fit: Fit, genes: Genes, sequences: tuple[int, ...] = EVERY) -> Genes:
+        """The chromosomes (P, D), fitted to these sequences."""
+        return self._spread("evo_rnn.evaluation.shard:fit", genes, FIT_BLOCK, sequences, fit)
 
     def close(self) -> None:
         """End the workers."""
         self.pool.close()
 
-    def _spread(self, work: str, genes: Genes, block: int, more: tuple[Any, ...]) -> Array:
+    def _spread(self, work: str, genes: Genes, block: int, *more: Any) -> Array:  # noqa: ANN401 (what the work takes)
         shared = self.pool.share(np.ascontiguousarray(genes, dtype=np.float32))
         cuts = shards(len(genes), block, self.workers)
-        done = self.pool.map(work, [(shared, start, stop, *more) for start, stop in cuts])
-        self.seconds += sum(seconds for _, seconds in done)
-        return np.concatenate([part for part, _ in done])
+        done = self.pool.map(work, [(shared, start, stop, self.device, *more) for start, stop in cuts])
+        self.seconds += sum(seconds for _, seconds, _ in done)
+        kinds = {kind for *_, kind in done}
+        if self.device == "auto" and kinds != {"cuda"}:
+            self._to_cpu(kinds)
+            if len(kinds) > 1:  # whose shard it was must not decide a loss
+                return self._spread(work, genes, block, *more)
+        return np.concatenate([part for part, *_ in done])
+
+    def _to_cpu(self, kinds: set[str]) -> None:
+        """From now on all workers compute on CPUs, so that the result is of one kind of device."""
+        who = "no worker sees a GPU" if kinds == {"cpu"} else "a worker sees no GPU"
+        self.device = "cpu"
+        warnings.warn(
+            f"{who}: all compute on CPUs from here on. For GPUs set compute.gpus_per_worker, look at the nodes' CUDA "
+            "drivers (evo-rnn doctor), or set compute.device to cuda to insist.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def shards(count: int, block: int, workers: int) -> list[tuple[int, int]]:

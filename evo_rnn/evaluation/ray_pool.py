@@ -31,7 +31,8 @@ class RayPool:
     Args:
         workers: How many worker processes, each with one thread.
         context: Large read-only values; sent once, and given to each worker when it starts.
-        address: "local" for a private session on this machine, else the address of a Ray cluster.
+        address: "local" for a private session on this machine; "auto" or HOST:PORT for a Ray cluster.
+        allow_unauthenticated: Whether that cluster may lie beyond this machine and be open to everybody.
         cpus_per_worker: CPUs that Ray reserves for each worker.
         gpus_per_worker: GPUs that Ray reserves for each worker; fractions share one.
         object_store_memory: Shared memory of a private session in bytes; what does not fit goes to disk.
@@ -53,6 +54,7 @@ class RayPool:
         *,
         context: Mapping[str, Any] = {},
         address: str = "local",
+        allow_unauthenticated: bool = False,
         cpus_per_worker: float = 1.0,
         gpus_per_worker: float = 0.0,
         object_store_memory: int = 256 * 2**20,
@@ -77,6 +79,7 @@ class RayPool:
         self._startup_deadline, self._deadline = startup_deadline, deadline
         self._needs = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
         self._context, self._address, self._store = context, address, object_store_memory
+        self._unauthenticated = allow_unauthenticated
         self._tickets = Tickets()
         self._seconds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=64))
         self._crews: list[Crew] = []  # empty until Ray is needed, and after close
@@ -142,7 +145,7 @@ class RayPool:
             return
         cpus, gpus = self._needs["CPU"], self._needs["GPU"]
         room = max(1, math.ceil(self._size * cpus))
-        self._leave = join_ray(self._address, room, gpus > 0, self._store)
+        self._leave = join_ray(self._address, room, gpus > 0, self._store, allow_unauthenticated=self._unauthenticated)
         try:
             import ray
 

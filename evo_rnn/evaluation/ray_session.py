@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evo_rnn.errors import ConfigError, RetryError
-from evo_rnn.evaluation import ray_directory, ray_surroundings
+from evo_rnn.evaluation import ray_address, ray_directory, ray_surroundings
 from evo_rnn.evaluation.worker import THREAD_VARIABLES
 
 
@@ -36,14 +37,18 @@ class _Session:
 _ours: list[_Session] = []  # empty, or the one session
 
 
-def join_ray(address: str, cpus: int, gpus: bool, object_store_memory: int) -> Callable[[], None]:
+def join_ray(
+    address: str, cpus: int, gpus: bool, object_store_memory: int, *, allow_unauthenticated: bool = False
+) -> Callable[[], None]:
     """Make Ray usable in this process.
 
     Args:
-        address: "local" starts a private session, or joins one that this process has; anything else names a cluster.
+        address: "local" starts a private session, or joins one that this process has; "auto" or HOST:PORT name a
+            cluster.
         cpus: How many workers of one CPU a private session has room for.
         gpus: Whether a private session offers the GPUs of this machine.
         object_store_memory: Size of a private session's shared memory in bytes.
+        allow_unauthenticated: Whether a cluster beyond this machine's loopback may be joined without a token.
 
     Returns:
         A function that undoes the call. The last one ends a session that we started; a session that somebody else
@@ -51,8 +56,8 @@ def join_ray(address: str, cpus: int, gpus: bool, object_store_memory: int) -> C
 
     Raises:
         RetryError: Ray does not start, or the cluster does not answer.
-        ConfigError: No temporary directory has a name short enough for Ray's sockets, or other pools of this process
-            use another cluster.
+        ConfigError: No temporary directory has a name short enough for Ray's sockets, other pools of this process
+            use another cluster, or the cluster refuses us: its address, its token, its versions of Ray and Python.
     """
     if _ours and _ours[0].address != address:
         raise ConfigError(f"this process uses Ray at {_ours[0].address!r}, not {address!r}: close the other pool first")
@@ -62,7 +67,7 @@ def join_ray(address: str, cpus: int, gpus: bool, object_store_memory: int) -> C
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return _once(lambda: None)
     if address != "local":
-        _attach(address)
+        _attach(address, allow_unauthenticated=allow_unauthenticated)
         return _once(_leave)
     options = {"num_cpus": cpus, "object_store_memory": object_store_memory, **({} if gpus else {"num_gpus": 0})}
     _start(options)
@@ -82,19 +87,39 @@ def _once(function: Callable[[], None]) -> Callable[[], None]:
     return leave
 
 
-def _attach(address: str) -> None:
+def _attach(address: str, *, allow_unauthenticated: bool) -> None:
+    ray_address.admit(address, allow_unauthenticated=allow_unauthenticated)
+    # A token alone does not turn authentication on.
+    mode = {"RAY_AUTH_MODE": "token"} if "RAY_AUTH_MODE" not in os.environ and ray_address.token() else {}
+    os.environ.update(mode)
+    _ours.append(_Session(address, Path(), mode))
     import ray
 
-    _ours.append(_Session(address, Path(), {}))
     try:
+        ray_surroundings.refresh_token()
         with ray_surroundings.kept():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except BaseException as error:
         _leave()
-        raise RetryError(
-            f"cannot use the Ray cluster at {address!r} ({_first_line(error)}): start it, check the address, and if it "
-            "has a token set RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or ~/.ray/auth_token"
-        ) from error
+        if isinstance(error, ConnectionError | RuntimeError | ValueError | ray.exceptions.RayError):
+            raise _no_place(address, error) from error
+        raise
+
+
+def _no_place(address: str, error: Exception) -> ConfigError | RetryError:
+    """What it means that a cluster which answers does not take us."""
+    import ray
+
+    told = f"the Ray cluster at {address!r}"
+    if isinstance(error, ray.exceptions.AuthenticationError):
+        return ConfigError(f"{told} refuses the token: put the cluster's own in {ray_address.token_path()} (mode 600)")
+    if "ersion mismatch" in str(error):
+        words = " ".join(str(error).split())[:300]
+        return ConfigError(f"{told} runs other versions ({words}): install the same Ray and Python here and there")
+    return RetryError(
+        f"cannot use {told} ({_first_line(error)}): start it, check the address, and if it has a token put it in "
+        f"{ray_address.token_path()} (mode 600)"
+    )
 
 
 def _start(options: dict[str, Any]) -> None:

@@ -5,32 +5,42 @@ from __future__ import annotations
 import time
 
 from evo_rnn.description import build
+from evo_rnn.evaluation.devices import found, take_share
 from evo_rnn.evaluation.evaluator import LocalEvaluator
 from evo_rnn.evaluation.worker import WorkerCache
 from evo_rnn.fit import Fit
-from evo_rnn.shapes import Genes, Losses
+from evo_rnn.shapes import Array, Genes
 from evo_rnn.tasks.task import Sequences
 
-
-def score(cache: WorkerCache, genes: Genes, start: int, stop: int) -> tuple[Losses, float]:
-    """Losses of the chromosomes `start` ... `stop` of (P, D), and the CPU seconds it took."""
-    clock = time.process_time()
-    losses = _evaluator(cache)(genes[start:stop])
-    return losses, time.process_time() - clock
+Done = tuple[Array, float, str]  # a shard's result, the CPU seconds it took, and the kind of device that made it
 
 
-def fit(cache: WorkerCache, genes: Genes, start: int, stop: int, how: Fit) -> tuple[Genes, float]:
-    """The chromosomes `start` ... `stop` of (P, D), fitted, and the CPU seconds it took."""
-    clock = time.process_time()
-    fitted = _evaluator(cache).fit(how, genes[start:stop])
-    return fitted, time.process_time() - clock
+def score(cache: WorkerCache, genes: Genes, start: int, stop: int, device: str, sequences: tuple[int, ...]) -> Done:
+    """Losses of the chromosomes `start` ... `stop` of (P, D) on these sequences."""
+    clock, evaluator = time.process_time(), _evaluator(cache, device)
+    losses = evaluator(genes[start:stop], sequences)
+    return losses, time.process_time() - clock, _kind(evaluator.device)
 
 
-def _evaluator(cache: WorkerCache) -> LocalEvaluator:
-    if "evaluator" not in cache.kept:
-        values = cache.values
-        cache.kept["evaluator"] = LocalEvaluator(
-            build(values["model"]), Sequences(**values["data"]), values["loss"], values["device"], values["engine"]
+def fit(
+    cache: WorkerCache, genes: Genes, start: int, stop: int, device: str, sequences: tuple[int, ...], how: Fit
+) -> Done:
+    """The chromosomes `start` ... `stop` of (P, D), fitted to these sequences."""
+    clock, evaluator = time.process_time(), _evaluator(cache, device)
+    fitted = evaluator.fit(how, genes[start:stop], sequences)
+    return fitted, time.process_time() - clock, _kind(evaluator.device)
+
+
+def _kind(device: str) -> str:
+    return device.partition(":")[0]
+
+
+def _evaluator(cache: WorkerCache, device: str) -> LocalEvaluator:
+    name, values = f"evaluator on {device}", cache.values
+    if name not in cache.kept:
+        take_share(found(device), values["share"])
+        cache.kept[name] = LocalEvaluator(
+            build(values["model"]), Sequences(**values["data"]), values["loss"], device, values["engine"]
         )
-    evaluator: LocalEvaluator = cache.kept["evaluator"]
+    evaluator: LocalEvaluator = cache.kept[name]
     return evaluator

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import inspect
 import os
+import platform
 import socket
 import sys
 import time
@@ -59,6 +61,12 @@ def source_hash(root: Path) -> str:
             digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
             digest.update(content)
     return digest.hexdigest()[:12]
+
+
+def versions() -> str:
+    """Return the versions that decide the bits of a result: of Python and of the libraries that compute."""
+    libraries = (f"{name} {importlib.metadata.version(name)}" for name in ("torch", "numpy"))
+    return ", ".join((f"Python {platform.python_version()}", *libraries))
 
 
 def _package_directory(package: str) -> Path:
@@ -134,19 +142,25 @@ class RayWorker:
         torch.set_num_threads(1)
         self._cache = WorkerCache(values)
 
-    def hello(self, expected: str, driver_root: str) -> tuple[int, str]:
-        """Check that this worker runs the driver's source.
+    def hello(self, expected: str, driver_root: str, driver_versions: str) -> tuple[int, str]:
+        """Check that this worker runs the driver's source on the driver's libraries.
 
         Args:
             expected: The driver's `source_hash`.
             driver_root: The driver's `source_root`, for the message.
+            driver_versions: The driver's `versions`.
 
         Returns:
             The process number and the `host_identity`.
 
         Raises:
-            ConfigError: The worker runs other source than the driver.
+            ConfigError: The worker runs other source than the driver, or other libraries.
         """
+        if (mine := versions()) != driver_versions:
+            raise ConfigError(
+                f"a worker on {socket.gethostname()} has {mine}, the driver {driver_versions}: their results could "
+                "differ in the last bits, so install the same versions on every node"
+            )
         pin_floors()
         roots = sorted({str(_package_directory(floor).parent) for floor in FLOORS})
         found = source_hash(Path(roots[0])) if len(roots) == 1 else "mixed"

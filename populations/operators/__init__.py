@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from evo_rnn.shapes import Array, Genes
 from populations.operators.classic import classic
-from populations.operators.crossover import arithmetic, blend, one_point, two_point, uniform, unit
-from populations.operators.mutation import gaussian, sparse
+from populations.operators.crossover import arithmetic, blend, one_point, simulated_binary, two_point, uniform, unit
+from populations.operators.mutation import gaussian, log_normal, sparse
 from populations.operators.selection import rank, roulette, tournament
 from populations.operators.units import units_of
 
@@ -17,6 +17,7 @@ CROSSOVERS: dict[str, Callable[..., Genes]] = {
     "two_point": two_point,
     "blend": blend,
     "arithmetic": arithmetic,
+    "simulated_binary": simulated_binary,
 }
 MUTATIONS: dict[str, Callable[..., Genes]] = {"gaussian": gaussian, "sparse": sparse}
 
@@ -28,9 +29,11 @@ __all__ = [
     "blend",
     "classic",
     "gaussian",
+    "log_normal",
     "one_point",
     "rank",
     "roulette",
+    "simulated_binary",
     "sparse",
     "tournament",
     "two_point",

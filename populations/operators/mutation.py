@@ -1,14 +1,15 @@
 """How children differ from what they inherited: Gaussian steps on whole matrices.
 
 Every rule is `mutate(genes (N, D), step (D,), generator) -> genes (N, D)` and leaves its arguments alone. `step` is the
-standard deviation for each gene, in its own unit: the search makes it a share of the gene's initial range.
+standard deviation for each gene, in its own unit: the search makes it a share of the gene's initial range. It may also
+be (N, D), where every chromosome has its own.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from evo_rnn.shapes import Array, Genes
+from evo_rnn.shapes import Array, Genes, Losses
 
 
 def gaussian(genes: Genes, step: Array, generator: np.random.Generator) -> Genes:
@@ -24,9 +25,27 @@ def sparse(genes: Genes, step: Array, generator: np.random.Generator, *, rate: f
     mutated = genes.astype(np.float32)
     where = _hits(mutated.size, rate, generator)
     noise = generator.standard_normal(len(where), dtype=np.float32)
-    noise *= step.astype(np.float32)[where % genes.shape[1]]
+    own = step.astype(np.float32)
+    noise *= own[where % genes.shape[1]] if own.ndim == 1 else own.reshape(-1)[where]
     mutated.reshape(-1)[where] += noise
     return mutated
+
+
+def log_normal(mothers: Losses, fathers: Losses, genes: int, generator: np.random.Generator) -> Losses:
+    """The steps (N,) that children carry: the geometric mean of their parents' steps, times exp(tau N(0, 1)).
+
+    tau = 1 / sqrt(D), one step a chromosome (Schwefel 1981, Numerical optimization of computer models; Bäck 1996,
+    Evolutionary algorithms in theory and practice, section 2.1). The step moves before the genes do, so that a child
+    shows how good its own step is.
+
+    Args:
+        mothers: (N,) steps.
+        fathers: (N,) steps.
+        genes: D.
+        generator: where the noise comes from.
+    """
+    steps: Losses = np.sqrt(mothers * fathers) * np.exp(generator.standard_normal(len(mothers)) / genes**0.5)
+    return steps
 
 
 def _hits(trials: int, rate: float, generator: np.random.Generator) -> Array:

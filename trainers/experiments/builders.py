@@ -155,6 +155,7 @@ def compute_of(config: Config, most: int) -> Compute:
         "gpus_per_worker",
         "cpus_per_worker",
         "address",
+        "allow_unauthenticated",
         "object_store_memory",
         "startup_deadline",
         "deadline",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from evo_rnn.errors import ConfigError
+from evo_rnn.evaluation.ray_address import AUTO, host_and_port
 from evo_rnn.local_file import quoted
 from trainers.experiments.explain import choose, refuse
 
@@ -68,6 +69,7 @@ class ComputeConfig(Section):
     gpus_per_worker: float = Field(0, ge=0, le=64)
     cpus_per_worker: float = Field(1, gt=0, le=1024)
     address: str = "local"
+    allow_unauthenticated: bool = False
     object_store_memory: Whole = Field(256 * 2**20, ge=80 * 2**20)
     startup_deadline: float = Field(120, gt=0, le=86_400)
     deadline: float = Field(60, gt=0, le=86_400)
@@ -86,6 +88,13 @@ class ComputeConfig(Section):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
             raise ValueError(f"should be auto, cpu, cuda or cuda:NUMBER but is {device!r}.")
         return device
+
+    @field_validator("address")
+    @classmethod
+    def _cluster(cls, address: str) -> str:
+        if address not in ("local", AUTO):
+            host_and_port(address, "")
+        return address
 
 
 class TrackingConfig(Section):
@@ -193,12 +202,21 @@ def _method(given: Mapping[str, Any], where: str, known: Mapping[str, Any], sour
     name = given.get("name", "ga")
     choose(f"{where}.name" if "name" in given and where != f"methods.{name}" else where, name, tuple(known), source)
     settings = _checked(given, known[name].settings(), where, source)
+    if "islands" in settings:
+        settings["islands"] = _islands(settings["islands"], where, source)
     try:
         known[name].trainer(settings, "mse")  # its own checks
     except ValueError as error:
         dot = "." if str(error).partition(" ")[0] in settings else ": "
         raise ConfigError(f"{source}: {where}{dot}{error}") from None
     return {"name": name, **settings}
+
+
+def _islands(given: Sequence[Any], where: str, source: str) -> list[dict[str, Any]]:
+    """Each island's method, complete."""
+    from trainers.experiments.methods import ISLANDS, with_name
+
+    return [_method(with_name(each), f"{where}.islands.{index}", ISLANDS, source) for index, each in enumerate(given)]
 
 
 def _task(given: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -77,8 +77,8 @@ class Journal:
         }
         arrays = {f"state/{name}": value for name, value in piece.state.items()} | numbers | _columns(rows)
         arrays["champion"] = piece.champion
-        book = self._book(trial)
         try:
+            book = self._book(trial)
             book.write((book.steps() or [-1])[-1] + 1, arrays, {"reason": piece.reason, "words": words})
         except DiskError as error:
             self._refused += 1
@@ -137,6 +137,8 @@ class Journal:
         if prolongable:
             self.about["finished"] = True
             _write(self.path, self.about)
+        else:
+            _forget(self.path)
         self.close()
         if not prolongable:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -191,11 +193,10 @@ def find(name: str, root: Path = RUNS) -> str:
     Raises:
         ConfigError: if several are.
     """
-    known = {path.parent.name: _read(path.parent) for path in root.glob("*/run.json")}
     if name == "latest":
-        waiting = {run: about["began"] for run, about in known.items() if not about["finished"]}
+        waiting = {run: about["began"] for run, about in _known(root).items() if not about["finished"]}
         return max(waiting, key=lambda run: float(waiting[run]), default="")
-    found = [run for run in known if run.startswith(name)]
+    found = [path.parent.name for path in root.glob("*/run.json") if path.parent.name.startswith(name)]
     if len(found) > 1:
         raise ConfigError(f"RUN should name one run but {name!r} fits {len(found)}. Give more of its id.")
     return found[0] if found else ""
@@ -253,11 +254,28 @@ def _write(path: Path, about: Mapping[str, Any]) -> None:
     atomic.replace(path / "run.json", [json.dumps(about, indent=1).encode()])
 
 
+def _known(root: Path) -> dict[str, dict[str, Any]]:
+    """What every journal says, by run; one that is damaged, newer or just being removed is left out."""
+    found = {}
+    for path in root.glob("*/run.json"):
+        with contextlib.suppress(ConfigError, DataError):
+            found[path.parent.name] = _read(path.parent)
+    return found
+
+
 def _prune(root: Path) -> None:
     """Remove the oldest journals of runs that are over."""
-    over = [path.parent for path in root.glob("*/run.json") if '"finished": true' in path.read_text(encoding="utf-8")]
-    for path in sorted(over, key=lambda each: each.stat().st_mtime)[:-FINISHED]:
-        shutil.rmtree(path, ignore_errors=True)
+    over = [root / run for run, about in _known(root).items() if about["finished"]]
+    with contextlib.suppress(OSError):  # another process removes them too
+        for path in sorted(over, key=lambda each: each.stat().st_mtime)[:-FINISHED]:
+            _forget(path)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _forget(path: Path) -> None:
+    """Make a directory one that is no journal, in one step: what is half removed must not look like one."""
+    with contextlib.suppress(OSError):
+        (path / "run.json").unlink()
 
 
 def _under(start: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

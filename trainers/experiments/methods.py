@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, get_type_hints
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, Generic, TypeVar, get_type_hints
 
+from evo_rnn.errors import ConfigError
 from evo_rnn.fit import SolvedReadout
 from evo_rnn.progress import Trainer
-from populations.algorithms import ALGORITHMS, Search
-from populations.evolution import Evolution
+from populations.algorithms import ALGORITHMS, GeneticAlgorithm, Search
+from populations.asynchronous import Asynchronous
+from populations.evolution import Evolution, Unfitted
+from populations.islands import Islands
 from trainers.control import TorchControl
 from trainers.descent import Descent
 from trainers.gradient import ESTIMATORS
 from trainers.memetic import GradientSteps
 
-PLAIN = (int, float, str, bool, tuple[float, ...], int | str)
+Named = str | dict[str, Any]  # a method by its name, or with settings beside the name
+PLAIN = (int, float, str, bool, tuple[float, ...], int | str, tuple[Named, ...])
 FIXED = ("loss",)  # comes from the task
 
 
+Made = TypeVar("Made", bound=Trainer, covariant=True)
+
+
 @dataclass(frozen=True)
-class Method:
+class Method(Generic[Made]):
     """One method.
 
     Args:
@@ -29,13 +36,15 @@ class Method:
         make: builds the trainer from the parts, in their order.
         defaults: settings that differ from those of the parts.
         family: "evolution", "gradient", "memetic" or "control".
+        without: fields of the parts that have no meaning here.
     """
 
     summary: str
     parts: tuple[type, ...]
-    make: Callable[..., Trainer]
+    make: Callable[..., Made]
     family: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, tuple[Any, Any]]:
         """The type and the default of every setting, by name."""
@@ -45,13 +54,14 @@ class Method:
             for each in fields(part):
                 if each.name in found:
                     raise ValueError(f"two parts of a method have a setting {each.name!r}. Rename one.")
-                if each.init and hints[each.name] in PLAIN and each.name not in FIXED and each.default is not MISSING:
+                plain = each.init and hints[each.name] in PLAIN and each.default is not MISSING
+                if plain and each.name not in (*FIXED, *self.without):
                     found[each.name] = (hints[each.name], self.defaults.get(each.name, each.default))
         return found
 
-    def trainer(self, settings: Mapping[str, Any], loss: str) -> Trainer:
+    def trainer(self, settings: Mapping[str, Any], loss: str) -> Made:
         """The trainer with these settings, for a task of this loss."""
-        complete = {name: default for name, (_, default) in self.settings().items()} | dict(settings)
+        complete = {**self.defaults, **{name: default for name, (_, default) in self.settings().items()}, **settings}
         made = []
         for part in self.parts:
             names = {each.name for each in fields(part)}
@@ -60,12 +70,49 @@ class Method:
         return self.make(*made)
 
 
-def _evolved(search: Search) -> Trainer:
-    return Evolution(search)
+@dataclass(frozen=True)
+class Members:
+    """The methods of an archipelago.
+
+    Args:
+        islands: one method an island, each a name, or a mapping with a name and settings.
+        loss: of the task.
+    """
+
+    islands: tuple[Named, ...] = ("ga", "ga", "ga", "ga")
+    loss: str = "mse"
 
 
-def _fitted(search: Search, fit: Any, loop: Evolution) -> Trainer:  # noqa: ANN401 (any Fit)
+def with_name(given: Named) -> dict[str, Any]:
+    """`ga` as `{name: ga}`."""
+    return {"name": given} if isinstance(given, str) else {"name": "ga"} | given
+
+
+def _archipelago(members: Members, loop: Islands) -> Trainer:
+    made = []
+    for given in map(with_name, members.islands):
+        own = {name: value for name, value in given.items() if name != "name"}
+        made.append(ISLANDS[given["name"]].trainer(own, members.loss))
+    return replace(loop, members=tuple(made))
+
+
+def _refined(search: Search, fit: GradientSteps, loop: Evolution) -> Evolution:
+    return Evolution(search, _asked(fit), loop.inheritance)
+
+
+def _asked(fit: GradientSteps) -> GradientSteps | Unfitted:
+    """Gradients, if any were asked for."""
+    if fit.gradients < 0:
+        raise ConfigError(f"gradients should be 0 or more but is {fit.gradients}.")
+    return fit if fit.gradients else Unfitted()
+
+
+def _fitted(search: Search, fit: SolvedReadout, loop: Evolution) -> Evolution:
     return Evolution(search, fit, loop.inheritance)
+
+
+def _without_generations(search: GeneticAlgorithm, fit: GradientSteps, loop: Asynchronous) -> Trainer:
+    return replace(loop, algorithm=search, fit=_asked(fit))
 
 
 def _descended(estimator: Any, loop: Descent) -> Trainer:  # noqa: ANN401 (any Estimator)
@@ -77,34 +124,34 @@ def _itself(trainer: Trainer) -> Trainer:
     return trainer
 
 
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").splitlines()[0]
+
+
 FEW = {  # where a gradient costs many passes, fewer rows can follow it for longer
     "rtrl": {"learning_rates": (0.1, 0.03), "restarts": 1, "check": 5, "patience": 10},
     "hybrid": {"learning_rates": (0.1, 0.03), "restarts": 2, "check": 5, "patience": 20},
 }
 SMALL = {"population": 20, "elites": 2}  # each chromosome costs many passes, so there are fewer
 
-METHODS: dict[str, Method] = {
+NONE = {"gradients": 0}  # refinement by gradients composes with every search, and is off unless asked for
+
+ISLANDS: dict[str, Method[Evolution]] = {
     **{
-        name: Method((search.__doc__ or "").splitlines()[0], (search,), _evolved, "evolution")
+        name: Method(_first_line(search), (search, GradientSteps, Evolution), _refined, "evolution", NONE)
         for name, search in ALGORITHMS.items()
-    },
-    **{
-        name: Method(
-            (estimator.__doc__ or "").splitlines()[0], (estimator, Descent), _descended, "gradient", FEW.get(name, {})
-        )
-        for name, estimator in ESTIMATORS.items()
     },
     "memetic": Method(
         "A genetic algorithm whose children follow a few gradients; what they learn is inherited.",
         (ALGORITHMS["ga"], GradientSteps, Evolution),
-        _fitted,
+        _refined,
         "memetic",
         SMALL,
     ),
     "baldwinian": Method(
         "A genetic algorithm whose children follow a few gradients; what they learn is scored, not inherited.",
         (ALGORITHMS["ga"], GradientSteps, Evolution),
-        _fitted,
+        _refined,
         "memetic",
         SMALL | {"inheritance": "baldwinian"},
     ),
@@ -114,6 +161,30 @@ METHODS: dict[str, Method] = {
         _fitted,
         "memetic",
         {"population": 50},
+    ),
+}
+"""Methods that are one evolution, so that each can live on an island."""
+
+METHODS: dict[str, Method[Any]] = {
+    **{name: ISLANDS[name] for name in ALGORITHMS},
+    **{
+        name: Method(_first_line(estimator), (estimator, Descent), _descended, "gradient", FEW.get(name, {}))
+        for name, estimator in ESTIMATORS.items()
+    },
+    **ISLANDS,
+    "islands": Method(
+        "Several searches side by side that exchange their best; one island a worker.",
+        (Members, Islands),
+        _archipelago,
+        "evolution",
+    ),
+    "asynchronous": Method(
+        "A genetic algorithm without generations, so that no worker waits; each child may take the place of the worst.",
+        (GeneticAlgorithm, GradientSteps, Asynchronous),
+        _without_generations,
+        "evolution",
+        NONE | {"elites": 0},
+        ("replacement", "members", "elites", "step_control"),
     ),
     "torch": Method("torch.nn's own network with Adam, as anyone would write it.", (TorchControl,), _itself, "control"),
 }

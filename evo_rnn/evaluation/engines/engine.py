@@ -8,13 +8,18 @@ from torch import Tensor
 
 
 class Engine(Protocol):
-    """Runs exactly `block` chromosomes over inputs fixed at construction."""
+    """Runs exactly `chunk` chromosomes, some whole blocks, over inputs fixed at construction."""
 
     @property
     def block(self) -> int:
-        """How many chromosomes are run together; a function of the model and the shape of the data alone."""
+        """P of every product; a function of the model, the shape of the data and the kind of device alone."""
+        ...
+
+    @property
+    def chunk(self) -> int:
+        """How many chromosomes a call takes: a multiple of `block`, which cannot change a bit of any of them."""
         ...
 
     def __call__(self, genes: Tensor) -> Tensor:
-        """Outputs (block, B, T, O) float32 of chromosomes (block, D); may be a buffer that the next call overwrites."""
+        """Outputs (chunk, B, T, O) float32 of chromosomes (chunk, D); may be a buffer that the next call overwrites."""
         ...

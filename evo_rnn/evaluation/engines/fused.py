@@ -21,7 +21,7 @@ from evo_rnn.cells.cell import Cell
 from evo_rnn.errors import ConfigError
 from evo_rnn.evaluation.engines.fused_cells import Fusable
 from evo_rnn.evaluation.engines.fused_layer import Layer, shape
-from evo_rnn.evaluation.engines.fused_plane import WINDOW, padded, plane
+from evo_rnn.evaluation.engines.fused_plane import Plane, padded, plane
 from evo_rnn.layout import under
 from evo_rnn.network import Identity, Linear, Model, Network
 
@@ -41,26 +41,42 @@ def _cells(cell: Cell) -> tuple[Cell, ...]:
     return cell.cells if type(cell) is Stack else (cell,)
 
 
+def _layers(model: Network) -> tuple[list[Fusable], list[int]]:
+    """The cells, and the rows of a readout that ride on each."""
+    cells = [cell for cell in _cells(model.cell) if isinstance(cell, Fusable)]
+    return cells, [0] * (len(cells) - 1) + [model.readout.outputs]
+
+
+def _shapes(model: Network) -> list[tuple[int, int]]:
+    return [shape(cell, count) for cell, count in zip(*_layers(model), strict=True)]
+
+
+def plane_of(model: Network, batch: int, device: torch.device, blocks: int = 1) -> Plane:
+    """Where the fused engine puts `model` on `batch` sequences; nothing is allocated."""
+    shapes = _shapes(model)
+    size = sum(rows * columns for rows, columns in shapes)
+    return plane(size, sum(map(sum, shapes)), batch, device, blocks)
+
+
 class Fused:
     """Runs a network of our cells, one or a stack of them.
 
     Args:
         model: a network that it `fuses`.
         inputs: (B, T, I) float32.
+        blocks: how many a call takes, if the memory order has room for more than one.
 
     Raises:
         ConfigError: if it cannot run this.
     """
 
-    def __init__(self, model: Model, inputs: Tensor) -> None:
+    def __init__(self, model: Model, inputs: Tensor, blocks: int = 1) -> None:
         if not fuses(model, inputs):
             raise ConfigError(f"engine fused needs a network of known cells and finite inputs, not {model}. Take auto.")
         self.model, self.stacked = model, type(model.cell) is Stack
-        cells = [cell for cell in _cells(model.cell) if isinstance(cell, Fusable)]
-        outputs = [0] * (len(cells) - 1) + [model.readout.outputs]
-        shapes = [shape(cell, count) for cell, count in zip(cells, outputs, strict=True)]
-        size, values = sum(rows * columns for rows, columns in shapes), sum(rows + columns for rows, columns in shapes)
-        self.plane = plane(size, values, len(inputs), inputs.device)
+        cells, outputs = _layers(model)
+        values = sum(map(sum, _shapes(model)))
+        self.plane = plane_of(model, len(inputs), inputs.device, blocks)
         self.inputs, window = self._windows(inputs, values)
         self.layers = [Layer(cell, count, self.plane, window) for cell, count in zip(cells, outputs, strict=True)]
         self.calls = []
@@ -69,12 +85,17 @@ class Fused:
                 self.calls += [*layer.step(slot), layer.feed(above, slot)]
             self.calls += self.layers[-1].step(slot)
         self.batch, time, _ = inputs.shape
-        self.answers = inputs.new_empty(self.block, len(self.inputs) * self.plane.batch, time + 1, outputs[-1])
+        self.answers = inputs.new_empty(self.chunk, len(self.inputs) * self.plane.batch, time + 1, outputs[-1])
 
     @property
     def block(self) -> int:
-        """P: as many as fit in the cache."""
+        """As many as fit in the cache."""
         return self.plane.block
+
+    @property
+    def chunk(self) -> int:
+        """P: some whole blocks."""
+        return self.plane.chunk
 
     def __call__(self, genes: Tensor) -> Tensor:
         """Outputs (P, B, T, O) of chromosomes (P, D): a buffer that the next call overwrites."""
@@ -97,7 +118,7 @@ class Fused:
         """The inputs (chunks, steps, 1, I, B of a chunk) with zeros beyond their end, and the steps of a window."""
         batch, time, fan = inputs.shape
         width = self.plane.batch
-        window = min(max(WINDOW // (self.block * values * width), 1), time + 1)
+        window = min(max(self.plane.window // (self.block * values * width), 1), time + 1)
         chunks = padded(batch, width) // width
         whole = pad(inputs, (0, 0, 0, padded(time + 1, window) - time, 0, chunks * width - batch))
         return whole.view(chunks, width, -1, fan).permute(0, 2, 3, 1)[:, :, None].contiguous(), window

@@ -72,7 +72,7 @@ class Layer:
         self.form.pack(cell, rows)
         if scale != 1:
             rows.input.mul_(scale)
-        _shift(rows.bias, rows.input, shift / scale)
+        self._shift(rows.bias, rows.input, shift / scale)
         read = self._columns(self.weights[-1][:, self.weights[-1].shape[1] - self.outputs :])
         if readout:
             place(readout["weight"], self.form.scale, read.recurrent[:, :, : self.visible])
@@ -82,15 +82,15 @@ class Layer:
             read.bias.zero_()
         last = self.weights[-1]
         if self.form.dense or self.outputs:
-            _shift(last[:, :, -1:], last[:, :, : self.hidden], self.form.shift / self.form.scale)
+            self._shift(last[:, :, -1:], last[:, :, : self.hidden], self.form.shift / self.form.scale)
 
     def _columns(self, rows: Tensor) -> Rows:
         """Rows (P, rows, columns, L) of packed weights by what they multiply: s (or not), x, 1."""
         last = rows.shape[2] - 1
         return Rows(rows[:, :, : last - self.fan], rows[:, :, last - self.fan : last], rows[:, :, last:])
 
-
-def _shift(bias: Tensor, weight: Tensor, by: float) -> None:
-    """Adds to the bias what the weights make of the constant `by` in every column."""
-    if by:
-        bias.add_(weight.sum(dim=2, keepdim=True, dtype=torch.float64), alpha=by)
+    def _shift(self, bias: Tensor, weight: Tensor, by: float) -> None:
+        """Adds to the bias what the weights make of the constant `by` in every column; sums go block by block too."""
+        if by:
+            for whole, part in zip(bias.split(self.plane.block), weight.split(self.plane.block), strict=True):
+                whole.add_(part.sum(dim=2, keepdim=True, dtype=torch.float64), alpha=by)

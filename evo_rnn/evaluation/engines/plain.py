@@ -6,13 +6,15 @@ from torch import Tensor
 
 from evo_rnn.network import Model
 
+BLOCK = 32
+
 
 class Plain:
     """Calls `model.predict`."""
 
-    block = 32
+    block = chunk = BLOCK
 
-    def __init__(self, model: Model, inputs: Tensor) -> None:
+    def __init__(self, model: Model, inputs: Tensor, blocks: int = 1) -> None:  # noqa: ARG002 (always one)
         self.model, self.inputs = model, inputs
 
     def __call__(self, genes: Tensor) -> Tensor:
