@@ -10,6 +10,7 @@ import numpy as np
 from evo_rnn.errors import ConfigError
 from evo_rnn.evaluation.evaluator import Evaluator
 from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
+from evo_rnn.evaluation.wire import Bred, Expecting
 from evo_rnn.fit import Fit
 from evo_rnn.fitness import ranking, reciprocal
 from evo_rnn.network import Model
@@ -78,6 +79,8 @@ class Evolution:
                 watch.start()
                 chosen = sample(task.train, self.minibatch, seed, step)
                 asked = search.ask()
+                if isinstance(self.fit, Unfitted) and isinstance(search, Bred) and isinstance(evaluator, Expecting):
+                    evaluator.expect(search.litter())
                 genes, losses = self._scored(evaluator, asked, chosen, last)
                 search.tell(genes if self.inheritance == "lamarckian" else asked, losses)
                 last = (genes, losses) if self._inherits() and not chosen else last

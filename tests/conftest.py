@@ -25,6 +25,16 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def ray_session() -> Iterator[None]:
+    """One private Ray session for the module, which every pool of this process joins: starting one takes 8 s."""
+    from evo_rnn.evaluation.ray_session import join_ray
+
+    leave = join_ray("local", cpus=8, gpus=False, object_store_memory=100 * 2**20)
+    yield
+    leave()
+
+
 @pytest.fixture
 def new_store(migrated_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     """Make a fresh store in a directory of its own, which becomes the working directory, and return its URI."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
+
+import psutil
 
 from evo_rnn.cells import GRU, Elman
 from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
@@ -51,6 +55,13 @@ def trained(
 def close(steps: Iterator[Progress]) -> None:
     """End a training, and its workers."""
     steps.close()  # type: ignore[attr-defined]
+
+
+def kill_one(workers: list[Any]) -> None:
+    """SIGKILL for the first worker that has begun and lives, if there is one."""
+    alive = [each.pid for each in workers if each.state != "starting" and psutil.pid_exists(each.pid)]
+    for pid in alive[:1]:
+        os.kill(pid, signal.SIGKILL)
 
 
 def seal(progress: Progress) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +22,7 @@ from populations import asynchronous
 from populations.algorithms import GeneticAlgorithm
 from populations.asynchronous import Asynchronous
 from populations.steady import Steady
-from tests.island_examples import MODELS, TASK, close, seal, seals, trained
+from tests.island_examples import MODELS, TASK, close, kill_one, seal, seals, trained
 from trainers.experiments.config import resolve
 from trainers.experiments.methods import METHODS
 from trainers.memetic import GradientSteps
@@ -89,7 +87,8 @@ class Shuffled:
     """A pool whose answers come in any order."""
 
     def __init__(self, context: Any, stream: np.random.Generator) -> None:
-        self.pool, self.stream, self.early = SerialPool(context), stream, []
+        self.pool, self.stream = SerialPool(context), stream
+        self.early: list[Any] = []
 
     def submit(self, *call: Any) -> int:
         return self.pool.submit(*call)
@@ -137,6 +136,9 @@ def test_a_brood_depends_on_those_that_its_lag_lets_it_see_and_on_no_other(
         seen.append(proposed)
     same = [np.array_equal(seen[0][number], seen[1][number]) for number in range(odd + first.lag)]
     assert all(same)
+    cuts = [*range(0, population, brood), population]
+    for number, genes in seen[0].items():
+        assert len(genes) == np.diff(cuts)[number % first.round]
     assert max(seen[0]) == odd + 2 * first.lag  # there are never more under way
 
 
@@ -225,7 +227,7 @@ def test_a_config_makes_it() -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("session")
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 2, pytest.param(4, marks=pytest.mark.nightly)])
 def test_workers_change_nothing(workers: int) -> None:
     kind = steady_state(population=12, brood=2, lag=5)
     assert seals(trained(kind, COUNT, workers=workers)) == seals(trained(kind, COUNT))
@@ -249,7 +251,7 @@ def test_killed_workers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     for _ in range(3):
         seen.append(seal(next(steps)))
-        os.kill(pools[0].workers[0].pid, signal.SIGKILL)
+        kill_one(pools[0].workers)
     close(steps)
     assert seen == seals(trained(kind, 3))
     assert pools[0].events["replaced"] >= 1

@@ -276,23 +276,20 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @quiet
 @pytest.mark.usefixtures("strict")
-def test_mlflow_serves_the_numbers_of_our_own_loader_for_any_length(saved: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [11, pytest.param(3, marks=pytest.mark.nightly)])
+def test_mlflow_serves_the_numbers_of_our_own_loader_for_any_length(length: int, saved: Path, tmp_path: Path) -> None:
     model = save_model(tmp_path / "model", saved)
     assert not list(model.rglob("*.pkl"))
     assert str(Path.cwd()) not in (model / "MLmodel").read_text()  # no path of this machine is given away
     found = load(model)  # our own loader knows MLflow's directory as well
-    commands = []
-    for length in (3, 11):
-        inputs = np.random.default_rng(length).normal(size=(2, length, 1)).astype(np.float32)
-        (tmp_path / f"{length}.json").write_text(json.dumps({"inputs": inputs.tolist()}))
-        command = [sys.executable, "-m", "mlflow", "models", "predict", "-m", str(model), "--env-manager", "local"]
-        command += ["-i", str(tmp_path / f"{length}.json"), "-t", "json", "-o", str(tmp_path / f"out{length}.json")]
-        environment = os.environ | {"PYTHONWARNINGS": "default"}
-        commands.append((inputs, tmp_path / f"out{length}.json", subprocess.Popen(command, env=environment)))
-    for inputs, path, process in commands:
-        assert process.wait(timeout=120) == 0
-        answers = np.array(json.loads(path.read_text())["predictions"], dtype=np.float32)
-        np.testing.assert_array_equal(answers, found.predict(inputs))
+    inputs = np.random.default_rng(length).normal(size=(2, length, 1)).astype(np.float32)
+    asked, answered = tmp_path / "in.json", tmp_path / "out.json"
+    asked.write_text(json.dumps({"inputs": inputs.tolist()}))
+    command = [sys.executable, "-m", "mlflow", "models", "predict", "-m", str(model), "--env-manager", "local"]
+    command += ["-i", str(asked), "-t", "json", "-o", str(answered)]
+    subprocess.run(command, env=os.environ | {"PYTHONWARNINGS": "default"}, timeout=120, check=True)
+    answers = np.array(json.loads(answered.read_text())["predictions"], dtype=np.float32)
+    np.testing.assert_array_equal(answers, found.predict(inputs))
 
 
 @quiet

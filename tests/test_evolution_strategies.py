@@ -260,6 +260,18 @@ def test_cma_es_resumed_at_any_time_goes_on_to_the_bit(restarts: str, covariance
     assert starts >= 2
 
 
+def test_on_a_plateau_a_resumed_run_starts_afresh_when_an_uninterrupted_one_does() -> None:
+    kind = CMAES(population=10, restarts="same")
+    alone: Any = kind.begin(layout(4), 6)
+    search: Any = kind.begin(layout(4), 6)
+    for _ in range(12):
+        state, search = search.state(), kind.begin(layout(4), 6)
+        search.restore(state)
+        one, other = (step(each, lambda genes: np.ones(len(genes))) for each in (alone, search))
+        assert one.tobytes() == other.tobytes()
+    assert search.run.number == alone.run.number > 2
+
+
 def leaves(value: Any, name: str = "es", seen: tuple[int, ...] = ()) -> dict[str, Any]:
     """Every number in an object, by its path: found by looking, not by a list of names."""
     idle = ("timer", "logger", "opts", "inopts", "_tell2_args", "inputargs", "more_to_write", "sp", "sp0", "gp")
@@ -313,6 +325,32 @@ def test_numpys_global_numbers_are_left_alone() -> None:
     for _ in range(20):
         step(search)
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # type: ignore[index] # noqa: NPY002
+
+
+def test_the_number_of_cores_changes_no_bit() -> None:
+    code = """if True:
+        import hashlib, numpy as np
+        from populations.algorithms import ALGORITHMS
+        from evo_rnn.layout import Layout, units, vector
+        where = Layout((vector("w", units("h", 150), units("h", 150), -1, 1),))
+        for name in ("cma_es", "snes", "xnes", "openai_es", "pgpe"):
+            search = ALGORITHMS[name]().begin(where, 0)
+            for _ in range(25):
+                genes = search.ask()
+                search.tell(genes, (genes.astype(float) ** 2).sum(axis=1))
+            print(name, hashlib.md5(search.ask().tobytes()).hexdigest())"""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count},
+            cwd=Path(__file__).parents[1],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for count in ("1", "3")
+    ]
+    assert told[0] == told[1] != ""
 
 
 def test_pycma_is_not_imported_before_it_is_needed_and_leaves_no_files(tmp_path: Path) -> None:

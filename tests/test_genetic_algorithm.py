@@ -83,6 +83,79 @@ def test_the_step_is_a_share_of_the_range_and_decays_to_its_least() -> None:
         np.testing.assert_allclose(search.ask().std(axis=0), share * np.array([0.1, 0.1, 3.0]), rtol=0.06)
 
 
+def test_a_steady_state_keeps_the_best_ever_told_and_asks_for_new_ones_alone() -> None:
+    search = GeneticAlgorithm(population=4, replacement="steady_state", members=6).begin(LAYOUT, 5)
+    seen, losses = np.empty((0, D), np.float32), np.empty(0)
+    for generation in range(8):
+        genes = search.ask()
+        assert not (genes[:, None] == seen).all(axis=2).any()
+        loss = np.abs(np.sin(np.arange(4) + 4 * generation))
+        search.tell(genes, loss)
+        seen, losses = np.concatenate([seen, genes]), np.concatenate([losses, loss])
+        best = losses.argsort()[:6]
+        np.testing.assert_array_equal(search.state()["parents"], seen[best])
+
+
+def test_a_steady_state_draws_until_it_has_its_members() -> None:
+    settings = GeneticAlgorithm(population=4, replacement="steady_state", members=8, mating=0, step=0, least=0)
+    search = settings.begin(LAYOUT, 5)
+    for drawn in (True, True, False):
+        genes = search.ask()
+        assert drawn != (genes[:, None] == search.state()["parents"]).all(axis=2).any()
+        search.tell(genes, np.ones(4))
+
+
+def test_a_self_adaptive_step_is_inherited_and_survives_what_is_told_of_it() -> None:
+    settings = GeneticAlgorithm(
+        population=P, step=0.4, least=0, step_control="self_adaptive", mutation="gaussian", elites=1
+    )
+    search = settings.begin(LAYOUT, 6)
+    search.tell(search.ask(), np.arange(P, dtype=float))
+    assert (search.state()["steps"] == 0.4).all()
+    genes = search.ask()
+    search.tell(np.concatenate([genes + 1, np.ones((3, D), np.float32)]), np.ones(P + 3))  # refined, with guests
+    steps = search.state()["steps"]
+    assert steps[0] == 0.4  # of the elite
+    assert len(np.unique(steps[1:P])) == P - 1
+    assert 0 < np.abs(np.log(steps[1:P] / 0.4)).max() < 4 / D**0.5
+    assert (steps[P:] == 0.4).all()  # guests carry the median of the generation before
+
+
+def test_a_self_adaptive_mutation_moves_a_child_by_its_own_step() -> None:
+    settings = GeneticAlgorithm(
+        population=2000, elites=0, size=1, mating=0, step_control="self_adaptive", mutation="gaussian", least=0
+    )
+    search = settings.begin(LAYOUT, 7)
+    search.tell(np.zeros((2, D), np.float32), np.ones(2))
+    search.restore(search.state() | {"steps": np.array([0.01, 1.0])})
+    moved = search.ask().std(axis=1)
+    search.tell(search.ask(), np.ones(2000))
+    assert np.corrcoef(np.log(moved), np.log(search.state()["steps"]))[0, 1] > 0.98
+    assert 0.4 < (moved > 0.1).mean() < 0.6
+
+
+def test_in_a_steady_state_a_step_stays_with_its_chromosome() -> None:
+    settings = GeneticAlgorithm(population=6, replacement="steady_state", members=6, step_control="self_adaptive")
+    search = settings.begin(LAYOUT, 8)
+    carried: dict[bytes, float] = {}
+    for _ in range(6):
+        genes = search.ask()
+        search.tell(genes, (genes.astype(np.float64) ** 2).sum(axis=1))
+        state = search.state()
+        for parent, step in zip(state["parents"], state["steps"], strict=True):
+            assert carried.setdefault(parent.tobytes(), step) == step
+    assert len(set(carried.values())) > 6
+
+
+def test_where_small_steps_are_better_they_prevail() -> None:
+    settings = GeneticAlgorithm(population=60, step=1.0, least=0, step_control="self_adaptive", mutation="gaussian")
+    search = settings.begin(LAYOUT, 8)
+    for _ in range(100):
+        genes = search.ask()
+        search.tell(genes, (genes.astype(np.float64) ** 2).sum(axis=1))
+    assert np.median(search.state()["steps"]) < 0.1
+
+
 def test_the_toolbox_holds_named_operators_and_takes_deaps_own() -> None:
     search = GeneticAlgorithm(population=P, size=4).begin(LAYOUT, 5)
     assert search.toolbox.select.keywords == {"size": 4}
@@ -104,6 +177,9 @@ def test_the_toolbox_holds_named_operators_and_takes_deaps_own() -> None:
         ({"selection": "best"}, r"selection should be one of \['rank', 'roulette', 'tournament'\] but is 'best'"),
         ({"crossover": "none"}, "crossover should be one of"),
         ({"mutation": ""}, "mutation should be one of"),
+        ({"replacement": "none"}, r"replacement should be one of \['generational', 'steady_state'\] but is 'none'"),
+        ({"step_control": ""}, "step_control should be one of"),
+        ({"members": 0}, "members should be between 1 and inf but is 0"),
         ({"population": 0}, "population should be between 1 and inf but is 0"),
         ({"elites": 101}, "elites should be between 0 and 99 but is 101"),
         ({"decay": 1.5}, "decay should be between 0 and 1 but is 1.5"),

@@ -222,16 +222,16 @@ def test_zeros_beside_the_weights_have_their_dtype() -> None:
 def test_what_small_pieces_cost_more_is_declared(rule: Estimator, every: int) -> None:
     net, loss = network(Elman(3, 24), 1), LOSSES["mse"]
     genes = torch.randn(1, net.layout.size).requires_grad_()
-    data = Batch(torch.zeros(1, 96, 3), torch.ones(1, 96, 1), torch.ones(1, 96, dtype=torch.bool))
+    data = Batch(torch.zeros(1, 48, 3), torch.ones(1, 48, 1), torch.ones(1, 48, dtype=torch.bool))
     slope(rule, net, genes, data, loss)
     with Counted() as whole:
         memory = rule.begin(net.cell, net.recurrent(genes), 1)
-        for start in range(0, 96, every):
+        for start in range(0, 48, every):
             part = Batch(*(t[:, start : start + every] for t in (data.inputs, data.targets, data.counts)))
             _, memory = heard(rule, net, genes, part, loss, memory)
     with Counted() as forward, torch.no_grad():
         net.predict(genes, data.inputs)
-    assert passes(rule, net, 96, every) == pytest.approx(whole.total / forward.total, rel=0.25)
+    assert passes(rule, net, 48, every) == pytest.approx(whole.total / forward.total, rel=0.25)
 
 
 @pytest.mark.parametrize("steps", [5, 16, 40, 64])

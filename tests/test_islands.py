@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from populations import stretch
 from populations.algorithms import ALGORITHMS, GeneticAlgorithm, RandomSearch
 from populations.evolution import Evolution
 from populations.islands import TOPOLOGIES, Islands, island_seed
-from tests.island_examples import MODELS, TASK, seal, seals, trained
+from tests.island_examples import MODELS, TASK, kill_one, seal, seals, trained
 from trainers.experiments.book import settings_of
 from trainers.experiments.config import resolve
 from trainers.experiments.methods import ISLANDS, METHODS
@@ -147,6 +146,19 @@ def test_the_best_of_each_island_are_told_to_the_next_one() -> None:
         np.testing.assert_array_equal(best_kept(after, target)[0], told[own])
 
 
+def test_by_chance_each_migration_has_a_topology_of_its_own() -> None:
+    run = trained(archipelago(members=(Evolution(GA),) * 3, every=1, migrants=1, topology="random"), 6)
+    heard = []
+    for epoch, (one, other) in enumerate(pairwise(run), start=1):
+        before, after = one.checkpoint(), other.checkpoint()
+        drawn = TOPOLOGIES["random"](3, generator(1, "migration", generation=epoch))
+        for target, (source,) in enumerate(drawn):
+            told = after[f"island/{target}/evolution/search/parents"]
+            np.testing.assert_array_equal(told[8:], best_kept(before, source)[0])
+        heard.append(str(drawn))
+    assert len(set(heard)) > 1
+
+
 def test_a_baldwinian_island_sends_what_was_born_with_what_it_is_worth() -> None:
     state = trained(archipelago(every=1), 1)[-1].checkpoint()
     genes, losses = best_kept(state, 2)
@@ -231,7 +243,7 @@ def test_settings_that_mean_nothing_are_refused(changes: dict[str, Any], said: s
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("session")
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 2, pytest.param(4, marks=pytest.mark.nightly)])
 def test_workers_change_nothing(workers: int) -> None:
     for islands in (archipelago(), archipelago(topology="random", members=MIXED[:1])):
         assert seals(trained(islands, 3, workers=workers)) == seals(trained(islands, 3))
@@ -262,7 +274,7 @@ def test_killed_workers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     for _ in range(3):
         seen.append(seal(next(steps)))
-        os.kill(pools[0].workers[0].pid, signal.SIGKILL)
+        kill_one(pools[0].workers)
     steps.close()  # type: ignore[attr-defined]
     assert seen == seals(trained(archipelago(), 3))
     assert pools[0].events["replaced"] >= 1

@@ -110,8 +110,16 @@ def late_loss(cell: Cell, optimizer: str) -> float:
     return float(torch.stack(idle.losses[-20:]).mean())
 
 
-@every_name
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        pytest.param(
+            name, optimizer, marks=[] if optimizer == "Adam" or name in ("bptt", "rtrl") else pytest.mark.nightly
+        )
+        for name in ESTIMATORS
+        for optimizer in OPTIMIZERS
+    ],
+)
 def test_the_loop_learns_with_any_optimizer_and_the_cell_has_its_part_in_it(name: str, optimizer: str) -> None:
     rule = ESTIMATORS[name]()
     net = served(rule)
@@ -213,11 +221,25 @@ def counted(rule: Estimator, cell: Cell, length: int) -> float:
     return float(flops[1] - flops[0]) / length / 2
 
 
-def kept(rule: Estimator, cell: Cell, steps: int) -> int:
+Older = list[weakref.ref[Tensor]]
+
+
+@pytest.fixture(scope="module")
+def older() -> Iterator[Older]:
+    """The tensors that others made. What they made is kept out of the collector's sight: a search takes 0.5 s less."""
+    gc.collect()
+    found = [weakref.ref(each) for each in gc.get_objects() if type(each) is Tensor]
+    gc.freeze()
+    yield found
+    gc.unfreeze()
+
+
+def kept(rule: Estimator, cell: Cell, steps: int, older: Older) -> int:
     """Numbers that live once the steps are handed over, which did not before, in memory, edge or tape."""
 
     def alive(more: Sequence[Tensor] = ()) -> dict[int, int]:
         tensors = [each for each in gc.get_objects() if type(each) is Tensor] + list(more)
+        tensors += [each for old in older if (each := old()) is not None]
         stores = [(each.untyped_storage(), each) for each in tensors if each.is_floating_point()]
         return {store.data_ptr(): store.nbytes() // each.element_size() for store, each in stores}
 
@@ -246,13 +268,14 @@ def power(measured: Sequence[float], against: np.ndarray[Any, Any]) -> float:
 
 
 @pytest.mark.parametrize("name", LENGTHS)
-def test_operations_and_storage_grow_as_the_survey_says(name: str) -> None:
+def test_operations_and_storage_grow_as_the_survey_says(name: str, older: Older) -> None:
     """BPTT: weights. RTRL: hidden x weights kept, hidden^2 x weights = n^4 done. Hybrid: hidden x weights = n^3, both."""
     rule, length = LENGTHS[name]
     cells = [Elman(1, n) for n in SIZES]
     weights = np.array([Layout(cell.leaves()).size for cell in cells], dtype=float)
     done = [counted(rule, cell, length(cell.hidden)) for cell in cells]
-    held = [kept(rule, cell, 16 if name == "bptt" else rule.block(cell, length(cell.hidden))) for cell in cells]
+    steps = [16 if name == "bptt" else rule.block(cell, length(cell.hidden)) for cell in cells]
+    held = [kept(rule, cell, each, older) for cell, each in zip(cells, steps, strict=True)]
     for cell, count in zip(cells, done, strict=True):
         assert rule.flops(cell, 2 * length(cell.hidden)) == pytest.approx(count, rel=0.2)
     units = np.array(SIZES, dtype=float)
@@ -266,7 +289,7 @@ def test_operations_and_storage_grow_as_the_survey_says(name: str) -> None:
 @pytest.mark.parametrize(
     "cell", [Elman(1, 32), LSTM(2, 16), GRU(2, 24), CTRNN(1, 32), IndRNN(1, 64), MemoryBlocks(1, 8, 2)], ids=str
 )
-def test_declared_storage_is_what_is_kept_within_a_fifth(cell: Cell, name: str) -> None:
+def test_declared_storage_is_what_is_kept_within_a_fifth(cell: Cell, name: str, older: Older) -> None:
     rule = ESTIMATORS[name]()
     try:
         rule.check(cell)
@@ -274,4 +297,4 @@ def test_declared_storage_is_what_is_kept_within_a_fifth(cell: Cell, name: str) 
         pytest.skip("refused")
     length = LENGTHS[name][1](cell.state) if name in LENGTHS else 16
     steps = rule.block(cell, length)
-    assert rule.storage(cell, steps) == pytest.approx(kept(rule, cell, steps), rel=0.2)
+    assert rule.storage(cell, steps) == pytest.approx(kept(rule, cell, steps, older), rel=0.2)

@@ -24,9 +24,11 @@ from populations.operators import (
     blend,
     classic,
     gaussian,
+    log_normal,
     one_point,
     rank,
     roulette,
+    simulated_binary,
     sparse,
     tournament,
     two_point,
@@ -204,6 +206,15 @@ def test_blend_and_arithmetic_are_uniform_on_their_interval() -> None:
     assert (line == line[:, :1]).all()
 
 
+@pytest.mark.parametrize("eta", [0.0, 2.0, 20.0])
+def test_simulated_binary_crossover_spreads_as_that_of_deap(eta: float) -> None:
+    children = simulated_binary(ZEROS, ONES, stream(8), eta=eta)
+    theirs = classic(tools.cxSimulatedBinary, eta=eta)(ZEROS, ONES, stream(9))
+    quantiles = np.linspace(0.02, 0.98, 25)
+    np.testing.assert_allclose(np.quantile(children, quantiles), np.quantile(theirs, quantiles), atol=0.02, rtol=0.1)
+    assert np.abs(np.corrcoef(np.clip(children, -1, 2).T) - np.eye(12)).max() < 0.08
+
+
 @pytest.mark.parametrize(
     "cell",
     [Elman(2, 3), FRNN(2, 3), LSTM(2, 3, peepholes=True), GRU(2, 3), IndRNN(2, 3), Stack((Elman(2, 3), LSTM(3, 3)))],
@@ -278,3 +289,16 @@ def test_sparse_mutation_reaches_the_end_however_close_the_hits_fall() -> None:
         geometric=lambda _, size: np.ones(size, np.int64), standard_normal=stream().standard_normal
     )
     assert (sparse(np.zeros((10, 50), np.float32), np.ones(50), cast(Any, crowded), rate=0.01) != 0).all()
+
+
+def test_sparse_and_gaussian_mutation_take_a_step_for_every_chromosome() -> None:
+    step = np.repeat([0.0, 1.0, 5.0], 2000)[:, None] * np.ones(12)
+    for name, rate in (("gaussian", 1.0), ("sparse", 0.2)):
+        mutate = partial(sparse, rate=rate) if name == "sparse" else gaussian
+        moved = mutate(np.zeros((6000, 12), np.float32), step, stream(10)).reshape(3, -1)
+        np.testing.assert_allclose((moved.astype(float) ** 2).mean(axis=1), rate * np.array([0, 1, 25]), rtol=0.07)
+
+
+def test_steps_move_log_normally_from_the_geometric_mean_of_the_parents() -> None:
+    steps = log_normal(np.full(20_000, 0.1), np.full(20_000, 0.4), 25, stream(11))
+    np.testing.assert_allclose([np.log(steps).mean(), np.log(steps).std()], [np.log(0.2), 0.2], rtol=0.02)

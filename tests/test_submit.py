@@ -147,7 +147,7 @@ def test_a_cluster_that_is_open_to_everybody_is_refused_unless_forced_and_never_
         ("localhost", True),
         ("::1", True),
         ("[::1]", True),
-        ("0.0.0.0", False),
+        ("0.0.0.0", False),  # noqa: S104
         ("10.0.0.1", False),
         ("h", False),
         ("localhost.evil.org", False),

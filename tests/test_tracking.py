@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from evo_rnn.errors import ConfigError, RetryError
 from evo_rnn.tracking import MemoryTracker, MlflowTracker, Tracker, open_client, sweep, sync, tracking_uri
-from evo_rnn.tracking.outbox import COMPACT, Outbox
+from evo_rnn.tracking.outbox import COMPACT, Courier, Outbox
 from evo_rnn.tracking.store import Store, open_store
 
 # MLflow 3.17 on SQLAlchemy 2.1.
@@ -155,7 +155,10 @@ class Flaky:
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
-def test_a_store_that_fails_again_and_again_gets_every_step_exactly_once(how: str, new_store: NewStore) -> None:
+def test_a_store_that_fails_again_and_again_gets_every_step_exactly_once(
+    how: str, new_store: NewStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Courier, "_sleep", lambda self, _: self._stop.wait(0.02))  # how long is not in question here
     uri, calls = new_store(), Counter[str]()
 
     def fails(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.chaos.report import Report
 from evo_rnn.checkpoint import Checkpoints, CorruptCheckpointError, load, save
+from evo_rnn.shapes import Array
 
 Damage = Callable[[random.Random, bytes, bytes], bytes]
 KEPT = 4  # checkpoints in the directory whose files are swapped
@@ -95,7 +96,7 @@ def damage(count: int, seed: int, folder: Path) -> Report:
 
 def _sample(folder: Path, number: int) -> bytes:
     rng = np.random.default_rng(number)
-    arrays = {"genes": rng.standard_normal((24, 33), np.float32), "loss": rng.standard_normal(24)}
+    arrays: dict[str, Array] = {"genes": rng.standard_normal((24, 33), np.float32), "loss": rng.standard_normal(24)}
     save(folder / "sample", {**arrays, "step": np.array([number])}, {"seed": number, "names": ["a", "b"]})
     return (folder / "sample").read_bytes()
 
@@ -127,4 +128,3 @@ def _swaps(report: Report, rng: random.Random, folder: Path, count: int) -> None
         report.check("falls back to the newest whole one", right, f"{found.step} of {KEPT}, {spoilt} spoilt")
         aside = len(list(folder.glob("*.corrupt")))
         report.check("spoilt files are set aside", aside == spoilt, f"{aside} of {spoilt}")
-

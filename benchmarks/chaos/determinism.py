@@ -44,9 +44,9 @@ class Kept:
         """As the evaluator within."""
         return self.inner.seconds
 
-    def __call__(self, genes: Any) -> Any:  # noqa: ANN401
+    def __call__(self, *what: Any) -> Any:  # noqa: ANN401
         """As the evaluator within."""
-        return self.inner(genes)
+        return self.inner(*what)
 
     def close(self) -> None:
         """Nothing yet."""
@@ -87,15 +87,24 @@ def on_ray(found: dict[Problem, dict[str, str]], cell: str, workers: int, popula
         evaluator.close()
 
 
+def islands(found: dict[Problem, dict[str, str]], cells: Iterable[str], workers: Iterable[int]) -> None:
+    """Three populations side by side, alone and each in a worker where there are enough."""
+    for cell, size in itertools.product(cells, (15, 17)):
+        problem = Problem(cell, size, GENERATIONS, islands=3)
+        for count in (0, *workers):
+            found[problem][f"{count} workers"] = problem.solve(Compute(count))
+
+
 def matrix(count: int, seed: int, folder: Path) -> Report:  # noqa: ARG001
     """Workers 0, 1, 2, 4 by populations by cells, and by islands where there are some."""
-    report, populations = Report(), POPULATIONS + MORE
+    report, populations = Report(independent=False), POPULATIONS + MORE
     found: dict[Problem, dict[str, str]] = defaultdict(dict)
     leave = join_ray("local", cpus=4, gpus=False, object_store_memory=100 * 2**20)
     try:
         in_process(found, problems(populations=populations))
         for cell, workers in itertools.product(HIDDEN, (1, 2, 4)):
             on_ray(found, cell, workers, populations)
+        islands(found, HIDDEN, (1, 2, 4))
     finally:
         leave()
     judge(report, found)

@@ -53,10 +53,9 @@ def population(step: int, rng: random.Random) -> dict[str, Array]:
 
 def limited(report: Report, count: int, seed: int, folder: Path) -> None:
     """A write that would make a file larger than allowed fails in the middle."""
-    rng, kept, step = random.Random(seed), Checkpoints(folder), 0  # noqa: S311 (not a secret)
+    rng, kept = random.Random(seed), Checkpoints(folder)  # noqa: S311 (not a secret)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for _ in range(count):
-        step += 1
+    for step in range(1, count + 1):
         kept.write(step, population(step, rng), {})
         resource.setrlimit(resource.RLIMIT_FSIZE, (rng.randrange(1, 100_000), hard))
         try:
@@ -68,10 +67,9 @@ def limited(report: Report, count: int, seed: int, folder: Path) -> None:
 
 def filled(report: Report, count: int, seed: int, folder: Path) -> None:
     """Somebody fills the disk up to a few bytes; a checkpoint and a record of numbers meet it."""
-    rng, kept, step = random.Random(seed), Checkpoints(folder / "run"), 0  # noqa: S311 (not a secret)
+    rng, kept = random.Random(seed), Checkpoints(folder / "run")  # noqa: S311 (not a secret)
     box, filler, appended = Outbox(folder / "box"), folder / "filler", 0
-    for _ in range(count):
-        step += 1
+    for step in range(1, count + 1):
         kept.write(step, population(step, rng), {})
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)):

@@ -117,8 +117,8 @@ def _chain(report: Report, rng: random.Random, chain: Chain, wanted: tuple[objec
     _settle(report, chain)
     detail = f"{chain.folder.name} ({chain.method}), exit code {code}: {chain.complaints()}"
     report.check("resumes to the end", code == 0 or "is over" in chain.complaints(), detail)
-    tags = dict(chain.stored("select key, value from tags where key like 'evo.champion%'"))  # type: ignore[arg-type]
-    report.check("same champion", tags.get("evo.champion_sha256") == wanted[0], detail)
+    champions = [row[0] for row in chain.stored("select value from tags where key = 'evo.champion_sha256'")]
+    report.check("same champion", champions == [wanted[0]], f"{detail} {champions}")
     found = chain.curves()
     report.check("every step once, with its value", found == wanted[1], f"{detail} {_differences(found, wanted[1])}")
     states = [str(row[0]) for row in chain.stored("select status from runs")]

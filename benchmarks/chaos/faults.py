@@ -16,7 +16,12 @@ import psutil
 
 KINDS = {"kill": 0.60, "hang": 0.25, "memory": 0.10, "slow": 0.05}
 # Else a worker lives on what it has freed and kept, and no limit is felt. For the environment in which Ray starts.
-LEAN = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0", "MALLOC_ARENA_MAX": "1"}
+LEAN = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "0",
+    "MALLOC_TOP_PAD_": "0",
+    "MALLOC_ARENA_MAX": "1",
+}
 SLOW = 0.5  # seconds that a slow worker is held up: less than any deadline
 
 

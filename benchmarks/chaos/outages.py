@@ -24,7 +24,7 @@ from benchmarks.chaos.stub_server import MODES, Server
 from evo_rnn.tracking import MlflowTracker
 from evo_rnn.tracking.store import quieten
 
-SEARCH = Problem(population=64, generations=10**6, length=64)
+SEARCH = Problem(population=160, generations=10**6, length=64)
 DOWN, UP = (0.5, 3.0), (0.3, 1.0)  # seconds of an outage, and between two
 SHARE = 0.02  # of the driver's time, at most
 
@@ -60,7 +60,9 @@ def stub(count: int, seed: int, folder: Path) -> Report:
     rows = sorted((step, value) for (name, _, step, value) in run["metrics"] if name == "train/loss")
     _judge(report, rows, steps, str(run["status"]))
     reached = sum((each.asked for each in servers), start=servers[0].asked.__class__())
-    report.check("the outages were felt", all(reached[mode] for mode in MODES if mode != "refuse") or count < 6, reached)
+    report.check(
+        "the outages were felt", all(reached[mode] for mode in MODES if mode != "refuse") or count < 6, reached
+    )
     return report
 
 

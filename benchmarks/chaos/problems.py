@@ -14,11 +14,12 @@ from evo_rnn.cells import CELLS
 from evo_rnn.evaluation.evaluator import Evaluator, LocalEvaluator
 from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute, RayEvaluator
 from evo_rnn.network import Network, network
-from evo_rnn.progress import Progress
+from evo_rnn.progress import Progress, Trainer
 from evo_rnn.tasks.adding import adding
 from evo_rnn.tasks.task import Sequences, Task
 from populations.algorithms import GeneticAlgorithm
 from populations.evolution import Evolution
+from populations.islands import Islands
 
 HIDDEN = {"elman": 32, "gru": 12, "lstm": 12}  # on 256 sequences the engine's block is 16 for all of them
 BLOCK = 16
@@ -34,6 +35,7 @@ class Problem:
         generations: how many.
         length: steps of a sequence; what an evaluation costs is in proportion.
         seed: of the search.
+        islands: how many populations side by side.
     """
 
     cell: str = "lstm"
@@ -41,6 +43,7 @@ class Problem:
     generations: int = 4
     length: int = 8
     seed: int = 0
+    islands: int = 1
 
     @property
     def task(self) -> Task:
@@ -53,9 +56,10 @@ class Problem:
         return network(CELLS[self.cell](self.task.inputs, HIDDEN[self.cell]), self.task.outputs)
 
     @property
-    def trainer(self) -> Evolution:
+    def trainer(self) -> Trainer:
         """How."""
-        return Evolution(GeneticAlgorithm(population=self.population, elites=min(2, self.population - 1)))
+        one = Evolution(GeneticAlgorithm(population=self.population, elites=min(2, self.population - 1)))
+        return one if self.islands == 1 else Islands((one,) * self.islands, every=2)
 
     def solve(self, compute: Compute = LOCAL) -> str:
         """Search, and return the fingerprint of every generation's losses and of all that is left at the end."""
@@ -82,7 +86,7 @@ def fingerprint(steps: list[Progress]) -> str:
     for step in steps:
         digest.update(np.float64(step.loss).tobytes() + step.candidates.tobytes() + step.losses.tobytes())
     for name, array in sorted(steps[-1].checkpoint().items()):
-        content = np.delete(array, 2) if name == "loop" else array  # its third number is seconds
+        content = np.delete(array, 2) if name.endswith("loop") else array  # its third number is seconds
         digest.update(name.encode() + np.ascontiguousarray(content).tobytes())
     return digest.hexdigest()
 
@@ -92,6 +96,11 @@ class Watched(Compute):
     """A compute whose evaluators can be reached from outside, by an injector of faults."""
 
     made: list[RayEvaluator] = field(default_factory=list)
+
+    def pids(self) -> list[int]:
+        """Of the workers that there are now."""
+        pools: list[Any] = [evaluator.pool for evaluator in self.made]
+        return [worker.pid for pool in pools for worker in list(pool.workers)]
 
     def evaluator(self, model: Any, data: Sequences, loss: str) -> Evaluator:  # noqa: ANN401 (a Model)
         """An evaluator on Ray workers."""

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 
@@ -20,6 +21,7 @@ class Report:
         figures: whatever else was measured.
         seconds: on the clock.
         skipped: why nothing was done; empty if something was.
+        independent: whether what was injected are trials of their own, as the rule of three wants them.
     """
 
     injected: Counter[str] = field(default_factory=Counter)
@@ -28,6 +30,7 @@ class Report:
     figures: dict[str, float | str] = field(default_factory=dict)
     seconds: float = 0.0
     skipped: str = ""
+    independent: bool = True
 
     def check(self, invariant: str, holds: bool, detail: object = "") -> bool:
         """Count a look at an invariant, and keep what is wrong when it does not hold."""
@@ -51,6 +54,8 @@ class Report:
     def bound(self) -> str:
         """What the numbers say about the rate of failures: the rule of three, which assumes independent faults."""
         count = self.injected.total()
+        if not self.independent and not self.failures:
+            return "no failure"
         if self.failures or not count:
             return f"{len(self.failures)} of {count} failed"
         return f"failure rate below {min(3 / count, 1):.2g} (95 %)"
@@ -71,16 +76,22 @@ class Scenario:
     """One kind of fault.
 
     Args:
-        run: does it, given how many faults, the seed of their schedule and an empty folder.
+        door: module and function that do it.
         count: how many in a full run.
         seconds: after which it is hung, given a count.
         summary: one sentence.
     """
 
-    run: Callable[[int, int, Path], Report]
+    door: str
     count: int
     seconds: Callable[[int], float]
     summary: str
+
+    def run(self, count: int, seed: int, folder: Path) -> Report:
+        """Do it: so many faults, by the schedule of this seed, in an empty folder."""
+        module, _, function = self.door.partition(":")
+        found: Report = getattr(import_module(f"benchmarks.chaos.{module}"), function)(count, seed, folder)
+        return found
 
 
 def _short(value: float | str) -> str:

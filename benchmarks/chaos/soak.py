@@ -33,7 +33,7 @@ def on_ray(count: int, seed: int, folder: Path) -> Report:  # noqa: ARG001
 
 def soak(count: int, seed: int, compute: Compute = LOCAL, slope: float = SLOPE) -> Report:
     """A search for the smallest of networks, looked at from time to time."""
-    report, task = Report(), adding(length=4, sequences=8)
+    report, task = Report(independent=False), adding(length=4, sequences=8)
     model = network(CELLS["elman"](task.inputs, 2), task.outputs)
     steps = Evolution(GeneticAlgorithm(population=256)).train(model, task, seed, compute=compute)
     seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -79,7 +79,7 @@ def _watched(compute: Compute) -> dict[str, list[psutil.Process]]:
 
 def _megabytes(processes: list[psutil.Process]) -> float:
     """Memory that only they have, which is what can leak; shared pages come and go."""
-    return sum(each.memory_info().rss - each.memory_info().shared for each in processes) / 2**20
+    return float(sum(each.memory_info().rss - each.memory_info().shared for each in processes)) / 2**20
 
 
 def theil_sen(points: list[tuple[float, float]]) -> float:

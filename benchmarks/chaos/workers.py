@@ -63,7 +63,7 @@ def pace(count: int, seed: int, folder: Path) -> Report:  # noqa: ARG001
 def _search(report: Report, problem: Problem, faults: list[Fault], workers: int) -> tuple[str, Nemesis, float]:
     """One search on a new pool, hurt once it is under way; its fingerprint and its seconds."""
     compute = Watched(workers, options={"deadline": DEADLINE})
-    nemesis = Nemesis(faults, lambda: [worker.pid for pool in compute.made for worker in list(pool.pool.workers)])
+    nemesis = Nemesis(faults, compute.pids)
     steps = problem.trainer.train(problem.model, problem.task, problem.seed, compute=compute)
     try:
         seen = [next(steps)]

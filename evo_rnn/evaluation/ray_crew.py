@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from evo_rnn.evaluation.ray_head import lifeline
 from evo_rnn.evaluation.worker import THREAD_VARIABLES, RayWorker, host_identity, source_hash, source_root, versions
 
 NO_PROCESS = 2**31 - 1  # more than any process number; 0 and -1 would send a signal to our own group, or to everybody
@@ -60,6 +61,7 @@ class Crew:
     def __init__(self, context: Mapping[str, Any], *, local: bool, cpus: float, gpus: float) -> None:
         import ray
 
+        self.lifeline = lifeline()
         self._values = ray.put(dict(context))
         self._root = source_root()
         self._hash = source_hash(self._root)
@@ -80,8 +82,12 @@ class Crew:
         return Worker(actor, actor.hello.remote(self._hash, str(self._root), versions()), time.monotonic())
 
 
-def dismiss(workers: list[Worker]) -> None:
+def dismiss(workers: list[Worker], *, ask: bool = True) -> None:
     """End workers whatever state they are in, and wait until those on this host are gone.
+
+    Args:
+        workers: Who.
+        ask: Whether Ray is asked first; one that is gone would not answer for a minute.
 
     A stopped process does not hear Ray's request to end, but nothing survives SIGKILL.
     """
@@ -90,7 +96,7 @@ def dismiss(workers: list[Worker]) -> None:
 
     alive = [process for worker in workers for process in worker.processes]
     try:
-        for worker in workers:
+        for worker in workers if ask else ():
             with contextlib.suppress(Exception):  # Ray may be gone, or not know the actor any more
                 ray.kill(worker.actor, no_restart=True)
         _, alive = psutil.wait_procs(alive, timeout=1.0)

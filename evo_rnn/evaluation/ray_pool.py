@@ -19,6 +19,7 @@ from evo_rnn.errors import ConfigError, RetryError
 from evo_rnn.evaluation.pool import Outcome, Tickets
 from evo_rnn.evaluation.ray_crew import Crew, Worker, dismiss
 from evo_rnn.evaluation.ray_errors import is_infrastructure, original, start_failure, summary
+from evo_rnn.evaluation.ray_head import EVERY
 from evo_rnn.evaluation.ray_session import join_ray
 from evo_rnn.evaluation.worker import Value, resolve
 
@@ -121,6 +122,7 @@ class RayPool:
         import ray
 
         self._open()
+        self._crews[0].lifeline.check()
         return ray.put(value)
 
     def close(self) -> None:
@@ -128,9 +130,10 @@ class RayPool:
         workers, self.workers = self.workers, []
         leave, self._leave = self._leave, lambda: None
         self._tickets = Tickets()
+        cut = any(crew.lifeline.cut for crew in self._crews)
         self._crews.clear()
         try:
-            dismiss(workers)
+            dismiss(workers, ask=not cut)
         finally:
             leave()
 
@@ -180,7 +183,7 @@ class RayPool:
         self._dispatch()
         asked = {worker.future: worker for worker in self.workers if worker.state != "idle"}
         nearest = min(worker.since + self._limit(worker) for worker in asked.values())
-        for future in _ready(list(asked), nearest - time.monotonic()):
+        for future in self._wait(list(asked), nearest):
             self._collect(asked.pop(future))
         for worker in asked.values():
             limit = self._limit(worker)
@@ -188,6 +191,14 @@ class RayPool:
             if time.monotonic() - worker.since > limit and not _ready([worker.future], 0.0):
                 self.events["timeouts"] += 1
                 self._lose(worker, f"no answer within {limit:g} s", overdue=True)
+
+    def _wait(self, futures: list[Any], until: float) -> list[Any]:
+        """As `_ready`, with a look at Ray itself from time to time."""
+        while True:
+            self._crews[0].lifeline.check()
+            left = until - time.monotonic()
+            if (ready := _ready(futures, min(left, EVERY))) or left <= EVERY:
+                return ready
 
     def _limit(self, worker: Worker) -> float:
         """Return the seconds that a worker has for what it owes us."""
@@ -232,7 +243,7 @@ class RayPool:
         is endured while other workers go on.
         """
         self.workers.remove(worker)
-        dismiss([worker])
+        dismiss([worker], ask=not self._crews[0].lifeline.cut)
         self.events["replaced"] += 1
         if worker.state == "starting":
             self._failed_starts += 1

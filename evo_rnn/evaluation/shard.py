@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+
+import numpy as np
 
 from evo_rnn.description import build
 from evo_rnn.evaluation.devices import found, take_share
 from evo_rnn.evaluation.evaluator import LocalEvaluator
+from evo_rnn.evaluation.wire import Parcel, parents_of, unpacked
 from evo_rnn.evaluation.worker import WorkerCache
 from evo_rnn.fit import Fit
 from evo_rnn.shapes import Array, Genes
@@ -29,6 +33,17 @@ def fit(
     clock, evaluator = time.process_time(), _evaluator(cache, device)
     fitted = evaluator.fit(how, genes[start:stop], sequences)
     return fitted, time.process_time() - clock, _kind(evaluator.device)
+
+
+def score_bred(
+    cache: WorkerCache, parcel: Parcel, whole: Mapping[bytes, Genes], device: str, sequences: tuple[int, ...]
+) -> tuple[Array, float, str, list[bytes]]:
+    """As `score`, of chromosomes that come as seeds; no losses but the digests of parents that are lacking, if any are."""
+    clock, evaluator = time.process_time(), _evaluator(cache, device)
+    layout, kept = evaluator.model.layout, cache.kept.setdefault("parents", {})
+    lacking = parents_of(kept, layout, parcel, whole)
+    losses = np.empty(0) if lacking else evaluator(unpacked(kept, layout, parcel), sequences)
+    return losses, time.process_time() - clock, _kind(evaluator.device), lacking
 
 
 def _kind(device: str) -> str:

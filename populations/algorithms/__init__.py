@@ -4,6 +4,7 @@ from populations.algorithms.algorithm import Algorithm, Search
 from populations.algorithms.annealing import Annealing
 from populations.algorithms.cma_es import CMAES
 from populations.algorithms.cosyne import Cosyne
+from populations.algorithms.deep_ga import DeepGA
 from populations.algorithms.differential_evolution import DifferentialEvolution
 from populations.algorithms.esp import Esp
 from populations.algorithms.ga import GeneticAlgorithm
@@ -18,6 +19,7 @@ from populations.algorithms.xnes import XNES
 
 ALGORITHMS = {
     "ga": GeneticAlgorithm,
+    "deep_ga": DeepGA,
     "differential_evolution": DifferentialEvolution,
     "particle_swarm": ParticleSwarm,
     "annealing": Annealing,
@@ -43,6 +45,7 @@ __all__ = [
     "Algorithm",
     "Annealing",
     "Cosyne",
+    "DeepGA",
     "DifferentialEvolution",
     "Esp",
     "GeneticAlgorithm",

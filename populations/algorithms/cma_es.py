@@ -17,7 +17,14 @@ from evo_rnn.layout import Layout
 from evo_rnn.seeds import generator
 from evo_rnn.shapes import Array, Genes, Losses
 from populations.algorithms import pycma
-from populations.algorithms.evolution_strategy import Units, check_settings, recognised, units_of, usable
+from populations.algorithms.evolution_strategy import (
+    Units,
+    check_settings,
+    one_blas_thread,
+    recognised,
+    units_of,
+    usable,
+)
 
 COVARIANCES = ("full", "separable")
 RESTARTS = ("ipop", "bipop", "same")
@@ -117,9 +124,11 @@ class _CMAES:
         self.units = units_of(self.layout)
         self._start(Run(step=self.settings.step))
 
+    @one_blas_thread()
     def ask(self) -> Genes:
         return self.units.genes(self._points())
 
+    @one_blas_thread()
     def tell(self, genes: Genes, loss: Losses) -> None:
         genes, loss = usable(genes, loss, self.layout.size)
         points = recognised(genes, self.ask(), self._points(), self._foreign)

@@ -6,10 +6,13 @@ every network. What it learns from is the noise of each chromosome: how far it l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from evo_rnn.errors import ConfigError
 from evo_rnn.fitness import sanitise
@@ -17,6 +20,18 @@ from evo_rnn.layout import Layout
 from evo_rnn.shapes import Array, Genes, Losses, check_shape
 
 LARGEST = float(np.finfo(np.float32).max)  # a gene is finite whatever the search does
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """One thread for NumPy's products and eigenvectors inside: how many there are changes their last bits."""
+    with _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from populations.algorithms.evolution_strategy import (
     centred_ranks,
     check_settings,
     mirrored,
+    one_blas_thread,
     recognised,
     shortened,
     units_of,
@@ -38,7 +39,7 @@ class OpenAIES:
         shrink: share of the mean that is taken away in a gradient's units: weight decay, 0.005 in the paper.
     """
 
-    population: int = 100
+    population: int = 30
     step: float = 0.2
     rate: float = 0.1
     decay: float = 0.99
@@ -68,9 +69,11 @@ class _OpenAIES:
         self.units = units_of(self.layout)
         self.mean, self.memory = np.zeros(self.layout.size), np.zeros((2, self.layout.size))
 
+    @one_blas_thread()
     def ask(self) -> Genes:
         return self.units.genes(self.mean + self._share() * self.settings.step * self._noise())
 
+    @one_blas_thread()
     def tell(self, genes: Genes, loss: Losses) -> None:
         genes, loss = usable(genes, loss, self.layout.size)
         noise = recognised(genes, self.ask(), self._noise(), self._foreign)

@@ -20,6 +20,7 @@ from populations.algorithms.evolution_strategy import (
     centred_ranks,
     check_settings,
     mirrored,
+    one_blas_thread,
     recognised,
     shortened,
     units_of,
@@ -43,11 +44,11 @@ class PGPE:
         width_rate: learning rate of the deviations.
     """
 
-    population: int = 100
+    population: int = 30
     step: float = 0.5
     optimizer: str = "clipup"
     rate: float = 0.15
-    width_rate: float = 0.1
+    width_rate: float = 0.2
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -78,9 +79,11 @@ class _PGPE:
         speed = pace * size**0.5
         self.optimizer = Adam(pace) if settings.optimizer == "adam" else ClipUp(speed / 2, speed)
 
+    @one_blas_thread()
     def ask(self) -> Genes:
         return self.units.genes(self.mean + self.deviation * self._noise())
 
+    @one_blas_thread()
     def tell(self, genes: Genes, loss: Losses) -> None:
         genes, loss = usable(genes, loss, self.layout.size)
         noise = recognised(genes, self.ask(), self._noise(), self._foreign)

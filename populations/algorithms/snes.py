@@ -15,6 +15,7 @@ from evo_rnn.shapes import Array, Genes, Losses
 from populations.algorithms.evolution_strategy import (
     Units,
     check_settings,
+    one_blas_thread,
     recognised,
     shortened,
     units_of,
@@ -63,9 +64,11 @@ class _SNES:
         self.units, size = units_of(self.layout), self.layout.size
         self.mean, self.deviation = np.zeros(size), np.full(size, self.settings.step)
 
+    @one_blas_thread()
     def ask(self) -> Genes:
         return self.units.genes(self.mean + self.deviation * self._noise())
 
+    @one_blas_thread()
     def tell(self, genes: Genes, loss: Losses) -> None:
         genes, loss = usable(genes, loss, self.layout.size)
         noise = recognised(genes, self.ask(), self._noise(), self._foreign)

@@ -16,6 +16,7 @@ from evo_rnn.shapes import Array, Genes, Losses
 from populations.algorithms.evolution_strategy import (
     Units,
     check_settings,
+    one_blas_thread,
     recognised,
     shortened,
     units_of,
@@ -72,9 +73,11 @@ class _XNES:
         self.units, size = units_of(self.layout), self.layout.size
         self.mean, self.scale, self.shape = np.zeros(size), self.settings.step, np.eye(size)
 
+    @one_blas_thread()
     def ask(self) -> Genes:
         return self.units.genes(self.mean + self.scale * self._noise() @ self.shape.T)
 
+    @one_blas_thread()
     def tell(self, genes: Genes, loss: Losses) -> None:
         genes, loss = usable(genes, loss, self.layout.size)
         noise = recognised(genes, self.ask(), self._noise(), self._foreign)

@@ -143,13 +143,13 @@ def benchmark(request: Request, *, as_json: bool) -> None:
         return
     lines = [
         job.words,
-        f"{'one generation, scored here':<34}{_time(costs.blocks * costs.block)}  in {costs.blocks} blocks",
+        f"{'one generation, scored here':<34}{_time(costs.blocks * costs.block)}  in {_many(costs.blocks, 'block')}",
         f"{'proposing and learning':<34}{_time(costs.driver)}",
         f"{'a worker starts':<34}{_time(costs.start)}",
         f"{'one round trip to a worker':<34}{_time(costs.trip)}  {_time(costs.dispatch).strip()} of it are the driver's",
         f"{'the matrix is put (' + _bytes(costs.size) + ')':<34}{_time(costs.put)}",
         *(
-            f"{f'expected on {n} workers' if n else 'expected without workers':<34}"
+            f"{'expected on ' + _many(n, 'worker') if n else 'expected without workers':<34}"
             f"{_time(generation(costs, n, wire))}  {100 * efficiency(costs, n, wire):.0f} % of use"
             for n in range(cores + 1)
         ),
@@ -173,7 +173,9 @@ def simulate(request: Request, given: str, wire: Wire, *, as_json: bool) -> None
     table: list[dict[str, Any]] = [
         {"workers": n, "seconds": generation(costs, n, wire), "efficiency": efficiency(costs, n, wire)} for n in SIZES
     ]
-    check = [{"workers": n, "measured": took, "predicted": generation(costs, n, wire)} for n, took in seen.items()]
+    check: list[dict[str, Any]] = [
+        {"workers": n, "measured": took, "predicted": generation(costs, n, wire)} for n, took in seen.items()
+    ]
     if as_json:
         out = {"job": words, "costs": asdict(costs), "network": asdict(wire), "table": table, "check": check}
         print(json.dumps(out))
@@ -181,7 +183,8 @@ def simulate(request: Request, given: str, wire: Wire, *, as_json: bool) -> None
     lines = [
         words,
         f"network: {1e3 * wire.latency:g} ms, {8e-9 * wire.bandwidth:g} Gbit/s out of the driver's node, {wire.node} "
-        f"workers a node, stragglers {100 * wire.straggler:g} %; {costs.blocks} blocks of {_time(costs.block).strip()}",
+        f"workers a node, stragglers {100 * wire.straggler:g} %; {_many(costs.blocks, 'block')} of "
+        f"{_time(costs.block).strip()}",
         f"{'workers':>8}{'generation':>12}{'speed-up':>10}{'of use':>8}",
         *(
             f"{row['workers']:>8,}{_time(row['seconds']):>12}{costs.here() / row['seconds']:>10.1f}"
@@ -189,13 +192,13 @@ def simulate(request: Request, given: str, wire: Wire, *, as_json: bool) -> None
             for row in table
         ),
         *(
-            f"checked: {row['workers']} workers were measured at {_time(row['measured']).strip()}, predicted "
+            f"checked: {_many(row['workers'], 'worker')} measured at {_time(row['measured']).strip()}, predicted "
             f"{_time(row['predicted']).strip()} (x {row['predicted'] / row['measured']:.2f})"
             for row in check
         ),
     ]
     if SIZES[-1] > costs.blocks:
-        lines.append(f"More than {costs.blocks} workers have nothing to do: a block is never cut.")
+        lines.append(f"More than {_many(costs.blocks, 'worker')} have nothing to do: a block is never cut.")
     sys.stdout.write("\n".join(lines) + "\n")
 
 
@@ -230,3 +233,7 @@ def _time(seconds: float) -> str:
 
 def _bytes(count: int) -> str:
     return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

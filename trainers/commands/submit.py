@@ -61,7 +61,7 @@ def submit(request: Request, order: Order, *, as_json: bool) -> None:
     began, many = time.monotonic(), order.command == "compare"
     say = sys.stderr.write if as_json else sys.stdout.write
     config = _judged(request, many=many) if order.command != "resume" else None
-    store = _store(config)
+    store = _store(config) if config else ""  # a run that is resumed knows its own
     gateway = reach(order.address, allow_unauthenticated=order.allow_unauthenticated)
     if warning := ray_address.advice():
         say(warning + "\n")
@@ -71,7 +71,7 @@ def submit(request: Request, order: Order, *, as_json: bool) -> None:
     head = inspect(jobs, gateway, _server(store))
     if head.note:
         say(f"Note: {head.note}.\n")
-    store = writable(store, head, allowed=order.allow_local_tracking)
+    store = writable(store, head, allowed=order.allow_local_tracking) if config else ""
     with tempfile.TemporaryDirectory() as folder:
         words = [order.command, request.source, *request.overrides]
         if config:
@@ -102,10 +102,10 @@ def _judged(request: Request, *, many: bool) -> Config:
     return config
 
 
-def _store(config: Config | None) -> str:
+def _store(config: Config) -> str:
     from evo_rnn.tracking import tracking_uri
 
-    uri = tracking_uri(config.tracking.uri if config else "")
+    uri = tracking_uri(config.tracking.uri)
     if "@" in urlsplit(uri).netloc:
         raise ConfigError(
             "the tracking URI holds a password, which everybody who sees the cluster's jobs could read: leave it out "

@@ -138,10 +138,8 @@ class Journal:
             self.about["finished"] = True
             _write(self.path, self.about)
         else:
-            _forget(self.path)
+            _remove(self.path)
         self.close()
-        if not prolongable:
-            shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         """Let go of the lock."""
@@ -268,14 +266,13 @@ def _prune(root: Path) -> None:
     over = [root / run for run, about in _known(root).items() if about["finished"]]
     with contextlib.suppress(OSError):  # another process removes them too
         for path in sorted(over, key=lambda each: each.stat().st_mtime)[:-FINISHED]:
-            _forget(path)
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
 
-def _forget(path: Path) -> None:
-    """Make a directory one that is no journal, in one step: what is half removed must not look like one."""
-    with contextlib.suppress(OSError):
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # first, in one step, since what is half removed must not look like a journal
         (path / "run.json").unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _under(start: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

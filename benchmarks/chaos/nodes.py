@@ -1,0 +1,156 @@
+"""Ray itself dies, or a machine does: the same result, or exit code 75, and never a hang."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.chaos.problems import Problem, Watched, fingerprint
+from benchmarks.chaos.report import Report
+from evo_rnn.errors import RetryError
+
+SEARCH = Problem(population=96, generations=120, length=64)
+DEADLINE, GRACE = 5.0, 20.0
+RAY = 75.0  # seconds after which Ray itself calls a frozen machine dead
+KINDS = ("raylet killed", "head killed", "lost object", "node removed", "node killed", "node frozen")
+ALONE = KINDS[:3]  # in a session of our own; the others have two machines
+
+
+def losses(count: int, seed: int, folder: Path) -> Report:
+    """Each kind in a process of its own, which must end in time."""
+    report, rng, wanted = Report(), random.Random(seed), SEARCH.solve()  # noqa: S311 (not a secret)
+    for number in range(count):
+        kind = KINDS[number % len(KINDS)]
+        words = [sys.executable, "-m", "benchmarks.chaos.nodes", kind, str(rng.uniform(0.5, 4.0))]
+        errors = folder / f"stderr-{number}.txt"
+        before = time.monotonic()
+        with errors.open("w") as file:
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True)
+            try:
+                out, _ = process.communicate(timeout=240)
+            except subprocess.TimeoutExpired:
+                out = ""
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        seconds, code = time.monotonic() - before, process.returncode
+        report.injected[kind] += 1
+        last = (out.splitlines() or ["{}"])[-1]
+        told = json.loads(last) if last.startswith("{") else {}
+        same = code == 0 and told.get("result") == wanted
+        tail = errors.read_text()[-300:]
+        report.check("same result, or exit code 75", same or code == 75, f"{kind}: {code}, {told}, {tail}")
+        after = float(told.get("seconds", seconds))
+        allowed = DEADLINE + GRACE + (RAY if kind == "node frozen" else 0)
+        report.check("in time", after <= allowed, f"{kind}: {after:.0f} s after the loss, at most {allowed:.0f}")
+        report.figures[f"{kind} {number}"] = f"{'same' if same else code} {after:.0f} s"
+    return report
+
+
+def session(kind: str, after: float) -> int:
+    """A search in a session of Ray of our own, which loses something."""
+    compute = Watched(2, options={"deadline": DEADLINE, "startup_deadline": 20.0})
+    return _search(compute, after, lambda: _hurt_session(kind, compute))
+
+
+def _hurt_session(kind: str, compute: Watched) -> None:
+    if kind == "lost object":
+        _lose_objects(compute)
+        return
+    name = "raylet" if kind == "raylet killed" else "gcs_server"
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.name() == name:
+                child.kill()
+
+
+def _lose_objects(compute: Watched) -> None:
+    """Free every matrix in shared memory as soon as it is there, for a while."""
+    from ray._private.internal_api import free
+
+    pool: Any = compute.made[0].pool
+    share, freed = pool.share, itertools.count()
+
+    def lost(value: Any) -> Any:  # noqa: ANN401
+        handle = share(value)
+        if next(freed) < 2:
+            free([handle])
+        return handle
+
+    pool.share = lost
+
+
+def two_machines(kind: str, after: float) -> int:
+    """A search on a cluster of two machines, as far as Ray can tell, one of which is lost."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = cluster.add_node(num_cpus=1)
+
+    def hurt() -> None:
+        if kind == "node removed":
+            cluster.remove_node(second, allow_graceful=True)
+            return
+        raylet = second.all_processes["raylet"][0].process.pid
+        number = signal.SIGKILL if kind == "node killed" else signal.SIGSTOP
+        with contextlib.suppress(psutil.Error):
+            family = [psutil.Process(raylet), *psutil.Process(raylet).children(recursive=True)]
+            for each in family if kind == "node frozen" else family[:1]:
+                each.send_signal(number)
+
+    try:
+        options: dict[str, Any] = {"deadline": DEADLINE, "startup_deadline": 20.0, "address": cluster.address}
+        options["allow_unauthenticated"] = True  # nobody else reaches it
+        return _search(Watched(2, options=options), after, hurt)
+    finally:
+        cluster.shutdown()
+
+
+def _search(compute: Watched, after: float, hurt: Callable[[], None]) -> int:
+    """Search; hurt once it is under way; print what came of it."""
+    steps = SEARCH.trainer.train(SEARCH.model, SEARCH.task, SEARCH.seed, compute=compute)
+    lost = [time.monotonic()]
+
+    def strike() -> None:
+        lost[0] = time.monotonic()
+        hurt()
+
+    told: dict[str, object] = {}
+    try:
+        seen = [next(steps)]
+        timer = threading.Timer(after, strike)
+        timer.start()
+        for step in itertools.islice(steps, SEARCH.generations - 1):
+            seen.append(step)
+            if len(seen) == SEARCH.generations - 2:
+                timer.join()  # a search that is faster than the fault waits for it
+        told["result"] = fingerprint(seen)
+        code = 0
+    except RetryError as error:
+        told["error"], code = str(error), error.exit_code
+    told["seconds"] = time.monotonic() - lost[0]
+    print(json.dumps(told), flush=True)
+    with contextlib.suppress(Exception):
+        steps.close()  # type: ignore[attr-defined]
+    return code
+
+
+if __name__ == "__main__":
+    which = session if sys.argv[1] in ALONE else two_machines
+    code = which(sys.argv[1], float(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(code)  # what Ray does when Python exits is not what is looked at here
