@@ -43,6 +43,8 @@ def test_a_generation_by_hand() -> None:
     wire = Wire(latency=0.001, bandwidth=1e6, node=4, straggler=0.0)
     assert generation(COSTS, 0, wire) == pytest.approx(6.41)
     assert generation(COSTS, 4, wire) == pytest.approx(0.01 + 0.002 + 4 * 0.0002 + 0.001 + 1.6)
+    assert generation(COSTS, 500, wire) == generation(COSTS, 64, wire), "who has nothing to do is not asked"
+    assert generation(COSTS, 12, wire) == pytest.approx(0.0154 + 2 * 0.001 + 2 * 4.0 + 0.6)
     remote = 2 * 0.001 + 1 * 4.0
     assert generation(COSTS, 8, wire) == pytest.approx(0.01 + 0.002 + 8 * 0.0002 + 0.001 + remote + 0.8)
 

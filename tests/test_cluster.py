@@ -211,8 +211,8 @@ def test_a_job_is_stopped_and_resumed_and_other_source_or_no_token_is_refused(tw
     code, out, err = finished(evo(nodes, "submit", *JOB, "--address", nodes.url, "--detach"))
     assert code == 0, err
     job = out.split(" as ")[1].split()[0]
-    until(lambda: "Ray workers" in finished(evo(nodes, "job", "logs", job, "--address", nodes.url))[1], 60, "no log")
-    time.sleep(5.0)
+    until(lambda: "running" in finished(evo(nodes, "list", "runs"))[1], 120, "the run is not written down")
+    time.sleep(3.0)
     assert f"{job}: stopped" in finished(evo(nodes, "job", "stop", job, "--address", nodes.url))[1]
     assert finished(evo(nodes, "job", "logs", job, "--follow", "--address", nodes.url))[0] == 143
     assert "killed" in finished(evo(nodes, "list", "runs"))[1]

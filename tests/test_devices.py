@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -92,6 +93,19 @@ def test_rows_and_columns_take_several_blocks() -> None:
     assert orders == {("lanes", 1), ("row", 4), ("column", 4)}
 
 
+@pytest.mark.parametrize(("hidden", "batch"), [(16, 4), (8, 33)])
+def test_every_product_is_of_one_block_whatever_the_chunk(hidden: int, batch: int) -> None:
+    net, _, inputs = case("lstm", hidden, batch)
+    for blocks in (1, 4):
+        engine = Fused(net, inputs, blocks)
+        layer = engine.layers[0]
+        products = engine.plane.product(layer.weights[0], layer.states[0], layer.results[0][0])
+        assert len(products) == blocks
+        for call in products:
+            assert isinstance(call, partial)
+            assert {len(each) for each in (*call.args, call.keywords["out"])} == {engine.block}
+
+
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize(("hidden", "batch"), SHAPES)
 def test_the_block_is_known_without_an_engine(kind: str, hidden: int, batch: int) -> None:
@@ -130,10 +144,12 @@ class Short:
 
 
 @pytest.mark.parametrize("when", ["making", "running"])
-@pytest.mark.parametrize(("blocks", "room"), [(1, 1), (2, 1), (8, 8), (8, 3), (64, 1), (5, 2)])
+@pytest.mark.parametrize(
+    ("blocks", "room", "left"), [(1, 1, 1), (2, 1, 1), (8, 8, 8), (8, 3, 2), (64, 1, 1), (64, 4, 4), (5, 2, 2)]
+)
 @pytest.mark.parametrize("kind", ["elman", "stack"])
 def test_halving_when_memory_runs_out_changes_no_loss(
-    kind: str, blocks: int, room: int, when: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, blocks: int, room: int, left: int, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net, split, _ = case(kind, 8, 33)
     block = LocalEvaluator(net, split).block
@@ -145,6 +161,7 @@ def test_halving_when_memory_runs_out_changes_no_loss(
     scorer = LocalEvaluator(net, split, blocks=blocks)
     np.testing.assert_array_equal(scorer(genes), expected)
     assert max(short.log) <= blocks
+    assert scorer.blocks == left, "halved, and no more often than needed"
     tried, short.log = short.log, []
     np.testing.assert_array_equal(scorer(genes, (1, 2, 3)), LocalEvaluator(net, split)(genes, (1, 2, 3)))
     assert max(short.log) <= room, "what was learned about the memory is kept"

@@ -205,6 +205,14 @@ def test_elites_are_scored_on_what_the_others_see() -> None:
     np.testing.assert_array_equal(state["search/loss"], search.state()["loss"])
 
 
+def test_what_a_fitted_chromosome_was_worth_on_other_sequences_is_not_remembered() -> None:
+    scorer = LocalEvaluator(MODEL, TASK.train)
+    run = evolution(fit=SolvedReadout(), minibatch=2).train(MODEL, TASK, 1)
+    for step, progress in enumerate(islice(run, 6)):
+        state, chosen = progress.checkpoint(), sample(TASK.train, 2, 1, step)
+        np.testing.assert_array_equal(scorer(state["search/parents"], chosen), state["search/loss"])
+
+
 def test_a_minibatch_of_everything_is_no_minibatch() -> None:
     for a, b in zip(steps(evolution(minibatch=0), 4), steps(evolution(minibatch=30), 4), strict=True):
         same(a, b)

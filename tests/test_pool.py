@@ -19,7 +19,6 @@ import pytest
 from evo_rnn.errors import ConfigError, DataError, RetryError
 from evo_rnn.evaluation.pool import SerialPool, open_pool
 from evo_rnn.evaluation.ray_pool import RayPool
-from evo_rnn.evaluation.ray_session import join_ray
 from evo_rnn.evaluation.worker import FLOORS, source_hash
 
 PROBE = "evo_rnn.evaluation.probe:"
@@ -29,17 +28,10 @@ CONTEXT = {"offset": np.arange(3.0)}
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[None]:
-    """One private Ray session for the module; every pool of this process joins it."""
-    leave = join_ray("local", cpus=8, gpus=False, object_store_memory=100 * 2**20)
-    yield
-    leave()
-
-
 @pytest.fixture
 def ray_pool(request: pytest.FixtureRequest) -> Iterator[Callable[..., RayPool]]:
-    request.getfixturevalue("session")
+    """Open pools that are closed in the end."""
+    request.getfixturevalue("ray_session")
     pools: list[RayPool] = []
 
     def opened(workers: int, **options: Any) -> RayPool:
@@ -51,11 +43,24 @@ def ray_pool(request: pytest.FixtureRequest) -> Iterator[Callable[..., RayPool]]
         pool.close()
 
 
+@pytest.fixture(scope="module")
+def lasting(request: pytest.FixtureRequest) -> Iterator[RayPool]:
+    """A pool of two workers for all tests that leave it as they found it."""
+    request.getfixturevalue("ray_session")
+    with RayPool(2, context=CONTEXT) as pool:
+        yield pool
+
+
 def shards(pool: Any) -> bytes:
     """The bytes of a sharded computation on 1,000 x 40 numbers."""
     matrix = pool.share(np.random.default_rng(7).normal(size=(1000, 40)).astype(np.float32))
     parts = pool.map(PROBE + "rows", [(matrix, start, min(start + 48, 1000)) for start in range(0, 1000, 48)])
     return np.concatenate([*parts, pool.map(PROBE + "look_up", [("offset",)])[0]]).tobytes()
+
+
+def since(before: dict[str, int], pool: RayPool) -> dict[str, int]:
+    """What a pool that lasts has counted more than `before`."""
+    return {name: count - before[name] for name, count in pool.events.items()}
 
 
 def gone(pids: list[int], seconds: float = 10.0) -> bool:
@@ -153,18 +158,23 @@ def test_the_source_hash_sees_every_python_file_and_its_name(tmp_path: Path) -> 
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_any_number_of_workers_gives_the_bits_of_none(ray_pool: Callable[..., RayPool], workers: int) -> None:
-    assert shards(ray_pool(workers)) == shards(SerialPool(CONTEXT))
+@pytest.mark.parametrize(
+    "workers", [pytest.param(1, marks=pytest.mark.nightly), 2, pytest.param(4, marks=pytest.mark.nightly)]
+)
+def test_any_number_of_workers_gives_the_bits_of_none(
+    ray_pool: Callable[..., RayPool], lasting: RayPool, workers: int
+) -> None:
+    pool = lasting if workers == 2 else ray_pool(workers)
+    assert shards(pool) == shards(SerialPool(CONTEXT))
 
 
 @pytest.mark.ray
-def test_every_ticket_comes_back_once_with_its_own_result(ray_pool: Callable[..., RayPool]) -> None:
-    pool = ray_pool(2)
+def test_every_ticket_comes_back_once_with_its_own_result(lasting: RayPool) -> None:
+    pool, before = lasting, dict(lasting.events)
     wanted = {pool.submit(PROBE + "sleep", 0.2 * (5 - i), i): i for i in range(6)}
     assert pool.map(PROBE + "echo", [(i,) for i in range(20)]) == list(range(20))
     assert dict(pool.next() for _ in wanted) == wanted
-    assert pool.events == {"dispatched": 26, "replaced": 0, "redispatched": 0, "timeouts": 0}
+    assert since(before, pool) == {"dispatched": 26, "replaced": 0, "redispatched": 0, "timeouts": 0}
     with pytest.raises(LookupError):
         pool.next()
 
@@ -196,19 +206,17 @@ def test_a_worker_killed_or_stopped_in_a_call_changes_no_result(
 
 
 @pytest.mark.ray
-def test_an_exception_of_the_work_comes_back_as_itself_and_is_not_tried_again(
-    ray_pool: Callable[..., RayPool],
-) -> None:
-    pool = ray_pool(1)
+def test_an_exception_of_the_work_comes_back_as_itself_and_is_not_tried_again(lasting: RayPool) -> None:
+    pool, before = lasting, dict(lasting.events)
     with pytest.raises(DataError, match="row 3 is empty") as caught:
         pool.map(PROBE + "fail", [("row 3 is empty",)])
     assert (type(caught.value), str(caught.value)) == (DataError, "row 3 is empty")
     assert "probe.py" in "".join(caught.value.__notes__)
-    assert pool.events == {"dispatched": 1, "replaced": 0, "redispatched": 0, "timeouts": 0}
+    assert since(before, pool) == {"dispatched": 1, "replaced": 0, "redispatched": 0, "timeouts": 0}
     with pytest.raises(RuntimeError, match=r"CannotBeSent.*over there"):
         pool.map(PROBE + "fail_oddly", [("over there",)])
     assert pool.map(PROBE + "echo", [("alive",)]) == ["alive"]
-    assert pool.events["replaced"] == 0
+    assert since(before, pool)["replaced"] == 0
 
 
 @pytest.mark.ray

@@ -23,6 +23,7 @@ from evo_rnn.evaluation.wire import ITSELF, NOBODY, Bred, Expecting, Litter, dig
 from evo_rnn.network import network
 from evo_rnn.progress import Progress
 from evo_rnn.tasks.sunspots import sunspots
+from evo_rnn.tasks.task import Sequences, Task
 from populations.algorithms import DeepGA, GeneticAlgorithm
 from populations.evolution import Evolution
 
@@ -56,6 +57,16 @@ def same(a: Progress, b: Progress) -> None:
 
 def here(**options: Any) -> RayEvaluator:
     return RayEvaluator(MODEL, TASK.train, workers=0, **options)
+
+
+class Given(Compute):
+    """Compute that hands out this evaluator."""
+
+    def __init__(self, evaluator: RayEvaluator) -> None:
+        object.__setattr__(self, "given", evaluator)
+
+    def evaluator(self, *_: Any) -> Any:
+        return self.given  # type: ignore[attr-defined]
 
 
 def watched(evaluator: RayEvaluator) -> list[tuple[str, int]]:
@@ -178,11 +189,8 @@ def test_the_wire_changes_no_bit_of_a_run_and_carries_less() -> None:
     spread = here(wire="seeds")
     log = watched(spread)
 
-    class Ours(Compute):
-        def evaluator(self, *_: Any) -> Any:
-            return spread
-
-    for a, b in zip(matrix, islice(Evolution(SEARCH).train(MODEL, TASK, 1, compute=Ours()), 6), strict=True):
+    again = Evolution(SEARCH).train(MODEL, TASK, 1, compute=Given(spread))
+    for a, b in zip(matrix, islice(again, 6), strict=True):
         same(a, b)
     assert [work for work, _ in log] == ["score", *["score_bred"] * 6]  # once again, with the parents whole
     assert log[-1][1] < log[0][1] / 15
@@ -241,22 +249,21 @@ def test_a_search_that_goes_on_from_a_state_knows_no_origins() -> None:
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_neither_wire_nor_workers_nor_minibatches_nor_a_death_change_a_bit() -> None:
     leave = join_ray("local", cpus=4, gpus=False, object_store_memory=100 * 2**20)
+    rng = np.random.default_rng(0)
+    parts = [
+        Sequences(rng.normal(size=(12, 15, 1)), rng.normal(size=(12, 15, 1)), rng.random((12, 15)) < 0.8)
+        for _ in range(3)
+    ]
+    task, evolution = Task("noise", *parts, outputs=1), Evolution(SEARCH, minibatch=4, check=2)
     try:
-        alone = list(islice(Evolution(SEARCH).train(MODEL, TASK, 1), 4))
-        for workers in (1, 2):
-            spread = RayEvaluator(MODEL, TASK.train, workers=workers, wire="seeds")
-
-            class Ours(Compute):
-                def evaluator(self, *_: Any) -> Any:
-                    return spread  # noqa: B023
-
-            run = Evolution(SEARCH).train(MODEL, TASK, 1, compute=Ours())
+        alone = list(islice(evolution.train(MODEL, task, 1), 4))
+        for workers, wire in ((1, "seeds"), (2, "seeds"), (2, "matrix")):
+            spread = RayEvaluator(MODEL, task.train, workers=workers, wire=wire)
+            run = evolution.train(MODEL, task, 1, compute=Given(spread))
             for number, a in enumerate(alone):
                 same(a, next(run))
-                if number == 1:
+                if number == 1 and wire == "seeds":
                     spread.pool.workers[0].processes[0].kill()  # type: ignore[attr-defined]
-            genes, few = SEARCH.begin(MODEL.layout, 1).ask(), TASK.train
-            np.testing.assert_array_equal(spread(genes), LocalEvaluator(MODEL, few)(genes))
             run.close()  # type: ignore[attr-defined]
     finally:
         leave()

@@ -62,22 +62,25 @@ class Nemesis(threading.Thread):
     Args:
         faults: the schedule.
         victims: returns the process numbers that may be hurt now.
+        progress: returns a number that grows when work gets done. Some must be, between two faults or three: workers that
+            are killed faster than they start end a run, and rightly.
 
     Attributes:
         done: kind and process number of every fault that took place.
         seen: every process number that was offered as a victim.
     """
 
-    def __init__(self, faults: list[Fault], victims: Callable[[], list[int]]) -> None:
+    def __init__(self, faults: list[Fault], victims: Callable[[], list[int]], progress: Callable[[], int]) -> None:
         super().__init__(name="nemesis", daemon=True)
         self.done: list[tuple[str, int]] = []
         self.seen: set[int] = set()
-        self._faults, self._victims, self._end = faults, victims, threading.Event()
+        self._faults, self._victims, self._progress, self._end = faults, victims, progress, threading.Event()
 
     def run(self) -> None:
         """Hurt one worker after another; none is hurt twice, and there is a pause in which somebody can work."""
-        for fault in self._faults:
-            while not self._unhurt():
+        for number, fault in enumerate(self._faults):
+            seen = self._progress() if number % 3 else -1  # every third comes right after the one before
+            while not self._unhurt() or self._progress() == seen:
                 if self._end.wait(0.02):
                     return
             if self._end.wait(fault.pause) or not (free := self._unhurt()):

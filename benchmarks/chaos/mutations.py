@@ -1,4 +1,4 @@
-"""Six ways (two of them twofold) to break the product on purpose, each of which an ordinary test must notice: a check of the tests themselves.
+"""Six ways (two of them twofold) to break the product on purpose, each of which an ordinary test must notice.
 
 Works on a copy of the tree. A mutation whose text is no longer there is a failure too: it must follow the source.
 """
@@ -74,8 +74,8 @@ MUTATIONS = {
     ),
     "early signal handler": Mutation(
         "evo_rnn/evaluation/ray_surroundings.py",
-        "    ray._private.utils.set_sigterm_handler = lambda _: None\n",
-        "",
+        "    with _handlers_kept(), _stdout_kept():\n",
+        "    with _stdout_kept():\n",
         "tests/test_pool_sessions.py::test_a_private_session_leaves_nothing_behind_and_a_decoy_package_is_not_run",
     ),
     "no sanitising": Mutation(

@@ -13,6 +13,7 @@ from benchmarks.chaos.faults import LEAN, Fault, Nemesis, schedule
 from benchmarks.chaos.problems import Problem, Watched, fingerprint
 from benchmarks.chaos.report import Report
 from evo_rnn.evaluation.ray_session import join_ray
+from evo_rnn.progress import Progress
 
 WORKERS, EVERY, DEADLINE = 3, 1.2, 2.0
 SEARCH = Problem(population=96, generations=60, length=64)
@@ -63,10 +64,11 @@ def pace(count: int, seed: int, folder: Path) -> Report:  # noqa: ARG001
 def _search(report: Report, problem: Problem, faults: list[Fault], workers: int) -> tuple[str, Nemesis, float]:
     """One search on a new pool, hurt once it is under way; its fingerprint and its seconds."""
     compute = Watched(workers, options={"deadline": DEADLINE})
-    nemesis = Nemesis(faults, compute.pids)
+    seen: list[Progress] = []
+    nemesis = Nemesis(faults, compute.pids, lambda: len(seen))
     steps = problem.trainer.train(problem.model, problem.task, problem.seed, compute=compute)
     try:
-        seen = [next(steps)]
+        seen.append(next(steps))
         nemesis.start()
         before = time.monotonic()
         for step in itertools.islice(steps, problem.generations - 1):

@@ -65,9 +65,8 @@ class RayEvaluator:
         """The sanitised loss (P,) of each chromosome of (P, D), on the sequences with these numbers alone."""
         kinds = ("cuda", "cpu") if self.device == "auto" else (self.device,)
         count = len(sequences) or self.sequences
-        block = max(
-            block_of(self.model, count, self.engine, kind) for kind in kinds
-        )  # powers of two: a whole one of each
+        # Blocks are powers of two, so the larger one holds whole ones of the other.
+        block = max(block_of(self.model, count, self.engine, kind) for kind in kinds)
         bred = [litter for litter in self.litters if len(litter.parent) == len(genes)]
         self.litters.clear()
         if bred:

@@ -108,7 +108,7 @@ def parents_of(kept: dict[bytes, Genes], layout: Layout, parcel: Parcel, whole: 
     """Bring a worker's parents up to date; return the digests of those that it lacks.
 
     Args:
-        kept: parents by digest; afterwards those of the parcel alone, unless some are lacking.
+        kept: parents by digest; afterwards those of the parcel alone, as far as they are known.
         layout: of the network.
         parcel: names them.
         whole: those that were sent as they are.
@@ -121,8 +121,7 @@ def parents_of(kept: dict[bytes, Genes], layout: Layout, parcel: Parcel, whole: 
         if len(row) and digest(row) == name:
             found[name] = row
     lacking = [name for name in dict.fromkeys(parcel.digests) if name not in found]
-    if not lacking:
-        kept.clear()
+    kept.clear()
     kept.update(found)
     return lacking
 
