@@ -24,7 +24,7 @@ for row in (rows := json.load(sys.stdin)):
     out, err, start = io.StringIO(), io.StringIO(), time.process_time()
     sys.argv = ["evo-rnn", *row["arguments"]]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli._exit_code()
+        code = cli.exit_code()
     row.update(code=code, out=out.getvalue(), err=err.getvalue(), cpu=time.process_time() - start)
 json.dump({"rows": rows, "mlflow": "mlflow" in sys.modules}, sys.stdout)
 """
@@ -126,7 +126,7 @@ def test_a_misspelt_or_misplaced_key_is_answered_with_the_right_one(
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(text)
     monkeypatch.setattr(sys, "argv", ["evo-rnn", "compare", "mine.yaml"])
-    assert cli._exit_code() == 2
+    assert cli.exit_code() == 2
     said = capsys.readouterr().err
     assert said.startswith("evo-rnn: mine.yaml: ")
     assert all(word in said for word in words), said

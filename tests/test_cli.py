@@ -60,7 +60,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     def now(*arguments: str) -> Called:
         monkeypatch.setattr(sys, "argv", ["evo-rnn", *arguments])
         capsys.readouterr()
-        code = cli._exit_code()
+        code = cli.exit_code()
         return Called(code, *capsys.readouterr())
 
     return now
@@ -89,7 +89,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> 
         for name, arguments in commands.items():
             sys.argv = ["evo-rnn", *arguments]
             with (place / f"{name}.json").open("w") as sys.stdout:
-                assert cli._exit_code() == 0
+                assert cli.exit_code() == 0
     finally:
         sys.argv, sys.stdout = argv, out
         os.chdir(before)
@@ -384,8 +384,8 @@ def test_options_and_overrides_reach_the_config(house: Path, monkeypatch: pytest
     assert found["compute"]["workers"] == 0
     found = resolved("run", "sunspots", "--ray", str(ROOT / "ray_configs" / "in_process.yaml"))
     assert (found["compute"]["workers"], found["compute"]["device"]) == (0, "cpu")
-    for path in sorted((ROOT / "ray_configs").glob("*.yaml")):
-        assert resolved("compare", "sunspots", "--ray", str(path))["compute"]
+    for name in ("in_process", "laptop", "one_gpu", "multi_gpu"):  # the others are for Ray itself
+        assert resolved("compare", "sunspots", "--ray", str(ROOT / "ray_configs" / f"{name}.yaml"))["compute"]
 
 
 def test_a_yaml_file_with_three_ways_to_stop_stops_at_the_first(new_store: Callable[[], str], call: Call) -> None:
@@ -749,7 +749,7 @@ def _on_terminal(columns: int, place: Path, *arguments: str) -> str:
 def test_help_is_whole_and_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     probe = (
         "import sys\nfrom trainers import cli\n"
-        f"sys.argv = ['evo-rnn', *{arguments!r}, '--help']\ncode = cli._exit_code()\n"
+        f"sys.argv = ['evo-rnn', *{arguments!r}, '--help']\ncode = cli.exit_code()\n"
         "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'matplotlib', 'scipy', 'numpy', 'deap', 'yaml'}\n"
         "print(code, sorted(heavy & set(sys.modules)))"
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from evo_rnn.safe_yaml import load_yaml, parse_yaml
-from trainers.experiments.config import ComputeConfig, resolve
+from trainers.experiments.config import resolve
 from trainers.experiments.named import NAMED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,12 +97,6 @@ def test_the_commands_of_the_readme_exist() -> None:
         words = shlex.split(line, comments=True)
         options = {opt for parameter in known[words[1]].params for opt in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if word.startswith("-")} <= options
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "ray_configs").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_ray_config_is_a_compute_section(path: Path) -> None:
-    ComputeConfig.model_validate(load_yaml(path))
-    assert path.read_text(encoding="utf-8").startswith("#"), "a newcomer reads the first line"
 
 
 @pytest.mark.parametrize("name", NAMED)

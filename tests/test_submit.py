@@ -392,7 +392,7 @@ def test_a_cluster_that_is_gone_for_a_minute_is_given_up_with_the_next_step(monk
 @pytest.mark.parametrize("words", [["submit", "--help"], ["job", "--help"], ["job", "logs", "--help"]])
 def test_the_help_imports_nothing_heavy(words: list[str]) -> None:
     heavy = "('torch', 'ray', 'mlflow', 'pandas', 'numpy')"
-    code = f"import sys; sys.argv[1:] = {words}; from trainers.cli import _exit_code; code = _exit_code()\n"
+    code = f"import sys; sys.argv[1:] = {words}; from trainers.cli import exit_code; code = exit_code()\n"
     code += f"print(code, [m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "0 []"

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.chaos.drivers import WHOLE, Chain
 from benchmarks.chaos.problems import Problem, Watched, fingerprint
 from benchmarks.chaos.report import Report
 from evo_rnn.errors import RetryError
@@ -28,13 +29,17 @@ DEADLINE, GRACE = 5.0, 20.0
 RAY = 75.0  # seconds after which Ray itself calls a frozen machine dead
 KINDS = ("raylet killed", "head killed", "lost object", "node removed", "node killed", "node frozen")
 ALONE = KINDS[:3]  # in a session of our own; the others have two machines
+COMMAND = "head killed under a command"
 
 
 def losses(count: int, seed: int, folder: Path) -> Report:
     """Each kind in a process of its own, which must end in time."""
     report, rng, wanted = Report(), random.Random(seed), SEARCH.solve()  # noqa: S311 (not a secret)
     for number in range(count):
-        kind = KINDS[number % len(KINDS)]
+        kind = (*KINDS, COMMAND)[number % (len(KINDS) + 1)]
+        if kind == COMMAND:
+            resumed(report, rng, folder / f"command-{number}")
+            continue
         words = [sys.executable, "-m", "benchmarks.chaos.nodes", kind, str(rng.uniform(0.5, 4.0))]
         errors = folder / f"stderr-{number}.txt"
         before = time.monotonic()
@@ -60,6 +65,33 @@ def losses(count: int, seed: int, folder: Path) -> Report:
         report.check("never silent for long", after <= allowed, f"{kind}: {after:.0f} s, at most {allowed:.0f}")
         report.figures[f"{kind} {number}"] = f"{'same' if same else code} {after:.0f} s"
     return report
+
+
+def resumed(report: Report, rng: random.Random, folder: Path) -> None:
+    """`evo-rnn run` loses the head of its Ray: exit code 75 in time, and `evo-rnn resume` comes to the same champion."""
+    whole, chain = Chain("ga", folder / "whole"), Chain("ga", folder / "hurt")
+    report.check("the undisturbed run ends", whole.first(0).wait(WHOLE) == 0, whole.complaints())
+    process = chain.first(2)
+    heads: list[psutil.Process] = []
+    end = time.monotonic() + 90
+    while not heads and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.1)
+        with contextlib.suppress(psutil.Error):
+            family = psutil.Process(process.pid).children(recursive=True)
+            heads = [each for each in family if each.name() == "gcs_server"]
+    time.sleep(rng.uniform(8.0, 9.0))  # Ray is up by then, and the search under way
+    for head in heads:
+        head.kill()
+    before, code = time.monotonic(), process.wait(WHOLE)
+    seconds = time.monotonic() - before
+    report.injected[COMMAND] += 1
+    report.check("same result, or exit code 75", code in (0, 75), f"{COMMAND}: {code}: {chain.complaints()}")
+    report.check("never silent for long", seconds <= 60, f"{COMMAND}: {seconds:.0f} s")
+    again = chain.again(0).wait(WHOLE) if code else 0
+    same = bool(heads) and chain.result().get("champion_sha256") == whole.result().get("champion_sha256")
+    report.check("resumed to the same champion", again == 0 and same, f"{COMMAND}: {again}: {chain.complaints()}")
+    report.check("every step once, with its value", chain.curves() == whole.curves(), COMMAND)
+    report.figures[COMMAND] = f"{code} {seconds:.0f} s"
 
 
 def session(kind: str, after: float) -> int:

@@ -7,7 +7,7 @@ from benchmarks.chaos.report import Scenario
 SCENARIOS = {
     "workers": Scenario("workers:faulted", 300, lambda n: 120 + 6 * n, "workers killed, hung, out of memory, slow"),
     "pace": Scenario("workers:pace", 9, lambda n: 200 + 60 * n, "the cost of one fault every ten seconds"),
-    "nodes": Scenario("nodes:losses", 12, lambda n: 60 + 250 * n, "raylet, head, machine or object lost"),
+    "nodes": Scenario("nodes:losses", 14, lambda n: 60 + 250 * n, "raylet, head, machine or object lost"),
     "drivers": Scenario("drivers:kills", 60, lambda n: 600 + 60 * n, "drivers killed or stopped, and resumed"),
     "determinism": Scenario("determinism:matrix", 200, lambda _: 1500, "workers x populations x cells x islands"),
     "writers": Scenario("writers:kills", 500, lambda n: 60 + n, "writers of checkpoints killed at any instant"),

@@ -91,7 +91,8 @@ def _units(wanted: ModelConfig) -> int:
 def trainer_of(method: dict[str, Any], task: Task) -> Trainer:
     """The trainer of one entry of `method` or `methods`."""
     settings = {key: value for key, value in method.items() if key != "name"}
-    return METHODS[method["name"]].trainer(settings, task.loss)
+    made: Trainer = METHODS[method["name"]].trainer(settings, task.loss)
+    return made
 
 
 def check_methods(methods: Mapping[str, Mapping[str, Any]], task: Task, model: Network) -> None:
