@@ -79,7 +79,7 @@ class Members:
         loss: of the task.
     """
 
-    islands: tuple[Named, ...] = ("ga", "ga", "ga", "ga")
+    islands: tuple[Named, ...] = ({"name": "ga", "population": 25},) * 4  # together as many as one population
     loss: str = "mse"
 
 
