@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -92,14 +92,14 @@ def advance(
         seed: of the island.
         state: to go on from; empty to begin.
         genes: (N, D) those who arrive; they are told with the first generation.
-        losses: (N,) theirs.
+        losses: (N,) theirs; with minibatches, on the sequences that their own island saw last.
         generations: how many, at least 1.
         migrants: how many of the best to hand back.
     """
     values = cache.values
     model, task = build(values["model"]), values["task"]
     port = Port(evolution.algorithm, genes, losses)
-    loop = Evolution(port, evolution.fit, evolution.inheritance)
+    loop = replace(evolution, algorithm=port)
     steps = loop.train(model, task, seed, state, cast(Compute, _Kept(cache)))
     due, left = time.monotonic() + LONGEST, generations
     progress, left = next(steps), left - 1

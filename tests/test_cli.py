@@ -624,14 +624,26 @@ def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 ENDLESS = ("compare", "sunspots", "--methods", "ga,bptt", "--seeds", "2", "budget.passes=1000000000")
 
 
-def test_signals_end_the_runs_as_killed_at_once_and_the_next_command_those_of_a_process_that_was_killed(
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "interr"),
+        pytest.param(signal.SIGTERM, 143, "stopped by", marks=pytest.mark.nightly),  # ordinarily with Ray, below
+    ],
+)
+def test_a_signal_ends_the_runs_as_killed_at_once(
+    number: int, code: int, said: str, start: Callable[..., Started]
+) -> None:
+    started = start(*ENDLESS, "--workers", "0")
+    wait_until(lambda: "RUNNING" in statuses(started.place))
+    _stop_and_check(started, number, code, said)
+
+
+def test_the_next_command_ends_the_runs_of_a_process_that_was_killed(
     start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
-    terminated, interrupted, killed = (start(*ENDLESS, "--workers", "0") for _ in range(3))
-    for each in (terminated, interrupted, killed):
-        wait_until(lambda each=each: "RUNNING" in statuses(each.place))  # type: ignore[misc]
-    _stop_and_check(terminated, signal.SIGTERM, 143, "stopped by")
-    _stop_and_check(interrupted, signal.SIGINT, 130, "interr")
+    killed = start(*ENDLESS, "--workers", "0")
+    wait_until(lambda: "RUNNING" in statuses(killed.place))
     monkeypatch.chdir(killed.place)
     assert call("show", "latest", "--json").data["status"] == "RUNNING"
     killed.process.kill()
@@ -662,20 +674,24 @@ def _stop_and_check(started: Started, number: int, code: int, said: str) -> None
     wait_until(lambda: not started.kin(), 5)
 
 
-def test_the_ui_prints_the_link_and_goes_with_its_server_when_it_is_stopped(start: Callable[..., Started]) -> None:
-    both = {signal.SIGTERM: (start("ui"), 143), signal.SIGINT: (start("ui"), 130)}
-    for number, (started, code) in both.items():
-        assert started.process.stdout is not None
-        url = re.fullmatch(r"MLflow is at (http://127\.0\.0\.1:\d+)\n", started.process.stdout.readline())
-        assert url is not None
-        assert url[1] in started.process.stdout.readline()
-        assert len(started.kin()) > 1
-        began = time.monotonic()
-        started.process.send_signal(number)
-        started.process.communicate(timeout=30)
-        assert time.monotonic() - began < 10
-        assert started.process.returncode == code
-        wait_until(lambda started=started: not started.kin(), 5)  # type: ignore[misc]
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.nightly)]
+)
+def test_the_ui_prints_the_link_and_goes_with_its_server_when_it_is_stopped(
+    number: int, code: int, start: Callable[..., Started]
+) -> None:
+    started = start("ui")
+    assert started.process.stdout is not None
+    url = re.fullmatch(r"MLflow is at (http://127\.0\.0\.1:\d+)\n", started.process.stdout.readline())
+    assert url is not None
+    assert url[1] in started.process.stdout.readline()
+    assert len(started.kin()) > 1
+    began = time.monotonic()
+    started.process.send_signal(number)
+    started.process.communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    assert started.process.returncode == code
+    wait_until(lambda: not started.kin(), 5)
 
 
 # On a terminal

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import replace
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,19 @@ def test_one_island_is_that_evolution() -> None:
         assert (one.step, one.passes, one.loss) == (other.step, other.passes, other.loss)
         np.testing.assert_array_equal(one.candidates, other.candidates)
     assert island_seed(1, 0) != island_seed(1, 1) != island_seed(2, 1)
+
+
+def test_an_island_keeps_every_setting_of_its_evolution() -> None:
+    data = TASK.train
+    cut = {name: array.reshape(4, 10, *array.shape[2:]) for name, array in data.arrays().items() if array.size}
+    task = replace(TASK, train=replace(data, **cut))
+    some = Evolution(GA, minibatch=2, check=3)
+    islands = next(Islands((some,), every=4, migrants=0).train(MODELS["elman"], task, 1))
+    alone = next(islice(some.train(MODELS["elman"], task, island_seed(1, 0)), 3, None))
+    assert islands.passes == alone.passes
+    np.testing.assert_array_equal(islands.candidates, alone.candidates)
+    made = METHODS["ga"].trainer({"minibatch": 2, "check": 3}, "mse")
+    assert (made.minibatch, made.check) == (2, 3)
 
 
 def best_kept(state: dict[str, Any], index: int) -> tuple[Any, Any]:

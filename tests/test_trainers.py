@@ -25,7 +25,7 @@ from evo_rnn.seeds import generator
 from evo_rnn.tasks import TASKS
 from evo_rnn.tasks.sunspots import sunspots
 from evo_rnn.tasks.task import Task
-from populations.algorithms import GeneticAlgorithm
+from populations.algorithms import ALGORITHMS, GeneticAlgorithm
 from populations.evolution import Evolution
 from trainers.control import TorchControl
 from trainers.descent import Descent, influence_metric
@@ -47,6 +47,11 @@ SMALL = {
     "evolino": {"population": 6},
     "torch": {},
 }
+SMALL |= {
+    "islands": {"islands": ({"name": "ga", "population": 12}, {"name": "random", "population": 12}), "every": 1},
+    "asynchronous": {"population": 12, "brood": 4},
+}
+SMALL |= {name: {"population": 12} for name in ALGORITHMS if name not in SMALL}
 SMALL |= {name: {"learning_rates": (0.03,), "restarts": 2} for name in ESTIMATORS if name not in SMALL}
 STEPS = 6
 MANY = 30

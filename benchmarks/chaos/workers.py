@@ -26,9 +26,9 @@ def faulted(count: int, seed: int, folder: Path) -> Report:  # noqa: ARG001
     report, wanted = Report(), SEARCH.solve()
     os.environ.update(LEAN)
     leave = join_ray("local", cpus=WORKERS, gpus=False, object_store_memory=100 * 2**20)
-    rounds = 0
+    rounds, end = 0, time.monotonic() + 60 + 4 * count  # a loaded machine may not manage them all
     try:
-        while report.injected.total() < count and not report.failures:
+        while report.injected.total() < count and not report.failures and time.monotonic() < end:
             left = count - report.injected.total()
             found, nemesis, _ = _search(report, SEARCH, schedule(seed * 1000 + rounds, left, EVERY), WORKERS)
             rounds += 1

@@ -97,7 +97,7 @@ def _archipelago(members: Members, loop: Islands) -> Trainer:
 
 
 def _refined(search: Search, fit: GradientSteps, loop: Evolution) -> Evolution:
-    return Evolution(search, _asked(fit), loop.inheritance)
+    return replace(loop, algorithm=search, fit=_asked(fit))
 
 
 def _asked(fit: GradientSteps) -> GradientSteps | Unfitted:
@@ -108,7 +108,7 @@ def _asked(fit: GradientSteps) -> GradientSteps | Unfitted:
 
 
 def _fitted(search: Search, fit: SolvedReadout, loop: Evolution) -> Evolution:
-    return Evolution(search, fit, loop.inheritance)
+    return replace(loop, algorithm=search, fit=fit)
 
 
 def _without_generations(search: GeneticAlgorithm, fit: GradientSteps, loop: Asynchronous) -> Trainer:
