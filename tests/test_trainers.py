@@ -50,6 +50,7 @@ SMALL = {
 SMALL |= {
     "islands": {"islands": ({"name": "ga", "population": 12}, {"name": "random", "population": 12}), "every": 1},
     "asynchronous": {"population": 12, "brood": 4},
+    "steady_state": {"population": 12},
 }
 SMALL |= {name: {"population": 12} for name in ALGORITHMS if name not in SMALL}
 SMALL |= {name: {"learning_rates": (0.03,), "restarts": 2} for name in ESTIMATORS if name not in SMALL}

@@ -141,6 +141,13 @@ ISLANDS: dict[str, Method[Evolution]] = {
         name: Method(_first_line(search), (search, GradientSteps, Evolution), _refined, "evolution", NONE)
         for name, search in ALGORITHMS.items()
     },
+    "steady_state": Method(
+        "A genetic algorithm whose children take the place of the worst at once, with steps that adapt themselves.",
+        (ALGORITHMS["ga"], GradientSteps, Evolution),
+        _refined,
+        "evolution",
+        NONE | {"replacement": "steady_state", "step_control": "self_adaptive", "population": 20},
+    ),
     "memetic": Method(
         "A genetic algorithm whose children follow a few gradients; what they learn is inherited.",
         (ALGORITHMS["ga"], GradientSteps, Evolution),
