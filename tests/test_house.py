@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from evo_rnn.safe_yaml import load_yaml, parse_yaml
+from populations.algorithms import ALGORITHMS
 from trainers.experiments.config import resolve
 from trainers.experiments.named import NAMED
 
@@ -97,6 +98,14 @@ def test_the_commands_of_the_readme_exist() -> None:
         words = shlex.split(line, comments=True)
         options = {opt for parameter in known[words[1]].params for opt in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if word.startswith("-")} <= options
+
+
+def test_the_yaml_and_the_searches_of_the_engine_page_are_those_that_there_are() -> None:
+    page = (ROOT / "docs" / "engine.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert resolve(parse_yaml(text), "engine.md").method["every"] == 10
+    named = set(re.findall(r"`(\w+)`", page.split("## Searches")[1].split("`evo-rnn run")[0]))
+    assert set(ALGORITHMS) <= named
 
 
 @pytest.mark.parametrize("name", NAMED)
