@@ -77,13 +77,17 @@ class Nemesis(threading.Thread):
         self._faults, self._victims, self._progress, self._end = faults, victims, progress, threading.Event()
 
     def run(self) -> None:
-        """Hurt one worker after another; none is hurt twice, and there is a pause in which somebody can work."""
+        """Hurt one worker after another; none is hurt twice, and in between somebody gets something done."""
+        due = time.monotonic()
         for number, fault in enumerate(self._faults):
+            due += fault.pause
             seen = self._progress() if number % 3 else -1  # every third comes right after the one before
             while not self._unhurt() or self._progress() == seen:
                 if self._end.wait(0.02):
                     return
-            if self._end.wait(fault.pause) or not (free := self._unhurt()):
+            if self._end.wait(max(due - time.monotonic(), 0.1)):
+                return
+            if not (free := self._unhurt()):
                 continue
             pid = free[int(fault.victim * len(free))]
             with contextlib.suppress(ProcessLookupError):
