@@ -93,7 +93,7 @@ def test_the_commands_of_the_readme_exist() -> None:
 
     known = get_command(app).commands  # type: ignore[attr-defined]
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("evo-rnn")]
-    assert len(lines) == 3
+    assert len(lines) == 8
     for line in lines:
         words = shlex.split(line, comments=True)
         options = {opt for parameter in known[words[1]].params for opt in (*parameter.opts, *parameter.secondary_opts)}

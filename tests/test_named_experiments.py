@@ -48,6 +48,8 @@ def test_evolution_beats_the_lagged_regression_on_the_sunspots_of_training_and_v
     """A check of sanity: the classical AR(12) has 0.132 and 0.130 there."""
     config = resolve(NAMED["sunspots"], "sunspots")
     task = task_of(config)
-    *_, last = slices(trainer_of(config.methods[label], task), model_of(config, task), task, rules_of(config, many=True), 0)
+    *_, last = slices(
+        trainer_of(config.methods[label], task), model_of(config, task), task, rules_of(config, many=True), 0
+    )
     assert last.result["train_loss"] < 0.132
     assert last.result["validation_loss"] < 0.130

@@ -100,10 +100,10 @@ def resumed(report: Report, rng: random.Random, folder: Path) -> None:
 def session(kind: str, after: float) -> int:
     """A search in a session of Ray of our own, which loses something."""
     compute = Watched(2, options={"deadline": DEADLINE, "startup_deadline": 20.0})
-    return _search(compute, after, lambda: _hurt_session(kind, compute))
+    return _search(compute, after, lambda: _hurt_session(kind))
 
 
-def _hurt_session(kind: str, compute: Watched) -> None:
+def _hurt_session(kind: str) -> None:
     name = "raylet" if kind == "raylet killed" else "gcs_server"
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
