@@ -414,7 +414,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "misspelt method": (("compare", "sunspots", "--methods", "gaa"), ("methods.gaa", "Did you mean 'ga'?")),
     "odd label": (("compare", "sunspots", "methods={'a[b]': {name: ga}}"), ("methods", "letters")),
     "misspelt setting": (("run", "sunspots", "method.populatoin=3"), ("method.populatoin", "'method.population'?")),
-    "strange setting": (("run", "sunspots", "method.clip=3"), ("method.clip", "Known here: population")),
+    "strange setting": (("run", "sunspots", "method.grid=3"), ("method.grid", "Known here: population")),
     "setting of a task": (("run", "adding", "task.lenght=3"), ("task.lenght", "Did you mean 'task.length'?")),
     "text for a length": (("run", "adding", "task.length=long"), ("task.length", "whole number", "'long'")),
     "short length": (("run", "adding", "task.length=1"), ("adding", "length", "at least 2", "is 1")),
@@ -760,7 +760,7 @@ def _on_terminal(columns: int, place: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), *((name,) for name in ("run", "compare", "list", "show", "predict", "ui", "doctor"))]
+    "arguments", [(), *((name,) for name in ("run", "compare", "resume", "list", "show", "predict", "ui", "doctor"))]
 )
 def test_help_is_whole_and_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     probe = (

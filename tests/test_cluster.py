@@ -256,6 +256,8 @@ BODY = """
     options = {"address": cluster.address, "allow_unauthenticated": True, "deadline": 10.0}
     evaluator = RayEvaluator(model, task.train, workers=2, **options)
     print((evaluator(genes) == expected).all())
+    while any(worker.state == "starting" for worker in evaluator.pool.workers):
+        evaluator(genes)  # the first worker is fast enough to do it all before the second has started
     import ray
     print(len({each["NodeID"] for each in ray.nodes() if each["Alive"]}))
     cluster.remove_node(second, allow_graceful=False)

@@ -150,4 +150,5 @@ def test_somebody_elses_session_is_used_and_not_ended(afterwards: bool, tmp_path
         **({"AFTERWARDS": "yes"} if afterwards else {}),
     )
     out, err = driver.communicate(timeout=120)
-    assert out.splitlines() == ["['0', '0']", "True []", *(["['ours']"] if afterwards else [])], err
+    lines = [line for line in out.splitlines() if "(raylet)" not in line]  # which Ray says there, in a session not ours
+    assert lines == ["['0', '0']", "True []", *(["['ours']"] if afterwards else [])], err

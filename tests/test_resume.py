@@ -186,7 +186,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     def now(*arguments: str) -> Called:
         monkeypatch.setattr(sys, "argv", ["evo-rnn", *arguments])
         capsys.readouterr()
-        return Called(cli._exit_code(), *capsys.readouterr())
+        return Called(cli.exit_code(), *capsys.readouterr())
 
     return now
 

@@ -14,8 +14,9 @@ import pytest
 
 from evo_rnn.errors import DiskError
 from evo_rnn.tracking import MemoryTracker, MlflowTracker, mlflow_store, open_client
-from evo_rnn.tracking.store import open_store
+from evo_rnn.tracking.store import open_store, private, public
 from trainers.commands import contest, launch, solo
+from trainers.commands.frame import going, new_journal
 from trainers.commands.plan import entrants, planned
 from trainers.commands.request import Request
 from trainers.experiments.builders import trainer_of
@@ -103,18 +104,35 @@ def test_a_database_that_cannot_be_made_is_a_disk_error_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_password_is_in_no_config_that_is_printed_or_kept(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_password_of_a_store_comes_back_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = "https://someone:hunter2@tracks.example/api"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", known)
+    assert private(public(known)) == known
+    assert private("https://tracks.example/other") == "https://tracks.example/other"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert private(public(known)) == public(known)
+
+
+def test_a_password_is_in_no_config_that_is_printed_or_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     request = Request("sunspots", [STORE, "budget.passes=60"])
     plan = planned(request, many=False)
     assert "hunter2" in plan.config.tracking.uri
     for many in (True, False):
         launch.dry_run(request, many=many)
     memory = MemoryTracker()
-    solo._page(plan, trainer_of(plan.config.method, plan.task), memory)
+    with going(new_journal(plan, many=False)) as journal:
+        solo._page(plan, trainer_of(plan.config.method, plan.task), memory, journal)
     (run,) = memory.runs.values()
     kept = run.artifacts["config.yaml"].decode()
     field = contest._field(plan, entrants(plan.config, plan.model)[0])
-    book = contest._book(plan, field, memory)
+    with going(new_journal(plan, many=True)) as journal:
+        book = contest._book(plan, field, memory, journal)
+    journals = [path.read_text() for path in Path(".evo-rnn").rglob("*") if path.is_file()]
+    assert len(journals) >= 4, "a page about each run, and its config"
+    assert not any("hunter2" in text or "someone" in text for text in journals)
     for text in (kept, book.config, *capsys.readouterr().out.split("\ntracking:")[1:]):
         assert "127.0.0.1:9" in text
         assert "hunter2" not in text

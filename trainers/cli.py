@@ -163,7 +163,7 @@ def ui(port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free 
 
 @app.command()
 def doctor(
-    source: Annotated[str, typer.Argument(metavar="[CONFIG]", help="The job to time, with --benchmark.")] = "",
+    source: Annotated[str, typer.Argument(metavar="CONFIG", help="The job to time, with --benchmark.")] = "",
     overrides: Overrides = None,
     benchmark: Annotated[bool, typer.Option("--benchmark", help="Time a job; say how many workers pay off.")] = False,
     method: Annotated[str, typer.Option(help="The method to time.")] = "",
@@ -184,7 +184,7 @@ def doctor(
 
 @app.command()
 def simulate(
-    source: Annotated[str, typer.Argument(metavar="[CONFIG]", help="The job to time and to look ahead for.")] = "",
+    source: Annotated[str, typer.Argument(metavar="CONFIG", help="The job to time and to look ahead for.")] = "",
     overrides: Overrides = None,
     method: Annotated[str, typer.Option(help="The method to time.")] = "",
     costs: Annotated[str, typer.Option(metavar="FILE", help="From doctor --benchmark --json; nothing is timed.")] = "",

@@ -73,6 +73,12 @@ def public(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
+def private(uri: str) -> str:
+    """Return MLFLOW_TRACKING_URI, with its user's name and password, where `uri` is the public form of it; or `uri`."""
+    known = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return known if public(known) == uri else uri
+
+
 def brief(error: BaseException) -> str:
     """Return the first line of an error, not too long and without a user's name and password, for messages."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]

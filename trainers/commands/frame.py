@@ -61,7 +61,7 @@ def new_journal(plan: Plan, *, many: bool) -> Journal:
     about = {
         "command": "compare" if many else "run",
         "source": plan.source,
-        "uri": tracking_uri(plan.config.tracking.uri),
+        "uri": public(tracking_uri(plan.config.tracking.uri)),
         "grid": plan.rules.grid,
         "spacing": plan.rules.spacing,
         "circumstances": circumstances(plan.task, plan.rules.device),

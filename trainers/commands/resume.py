@@ -23,6 +23,7 @@ def resume(name: str, overrides: Sequence[str], *, as_json: bool) -> None:
         RetryError: another process trains it.
     """
     from evo_rnn.safe_yaml import apply_overrides, load_yaml
+    from evo_rnn.tracking.store import private
     from trainers.commands.plan import config_text, plan_of
     from trainers.experiments import guard, journal
     from trainers.experiments.config import named_forms, resolve
@@ -35,7 +36,7 @@ def resume(name: str, overrides: Sequence[str], *, as_json: bool) -> None:
         if many and about["finished"]:
             raise ConfigError(f"{name} is over. Begin a new comparison: evo-rnn compare.")
         raw = load_yaml(opened.path / "config.yaml")
-        raw["tracking"] = {**raw["tracking"], "uri": about["uri"]}
+        raw["tracking"] = {**raw["tracking"], "uri": private(about["uri"])}
         before = resolve(named_forms(dict(raw)), about["source"])
         now = resolve(named_forms(apply_overrides(raw, overrides)), about["source"])
         guard.check_changes(before, now, many=many)
