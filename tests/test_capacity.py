@@ -136,6 +136,7 @@ def test_a_job_is_the_first_generation_of_its_config() -> None:
     assert "30 chromosomes" in job.words
 
 
+@pytest.mark.nightly
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_the_prediction_is_near_what_is_measured_on_one_and_two_workers() -> None:

@@ -178,6 +178,7 @@ def test_any_number_of_workers_gives_the_same_champions(
     assert hashes(race(TRAINERS, MODEL, TASK, RULES, [0, 1], compute=compute, seconds=0.2)) == serial
 
 
+@pytest.mark.nightly
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
 def test_a_killed_and_a_hung_worker_change_nothing(

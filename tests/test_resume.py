@@ -591,6 +591,7 @@ def test_a_signal_ends_a_run_as_killed_and_says_how_to_go_on(
 # On Ray
 
 
+@pytest.mark.nightly
 @pytest.mark.ray
 def test_a_run_on_two_workers_that_is_killed_goes_on_without_ray(
     nursery: Nursery, place: Callable[[str], Path]

@@ -187,8 +187,10 @@ def test_a_cluster_is_not_joined_without_a_token_unless_forced(monkeypatch: pyte
 def test_a_pool_hands_the_permission_on_and_reports_a_dead_head() -> None:
     from trainers.experiments.builders import compute_of
 
-    compute = compute_of(Request("sunspots", ["compute.allow_unauthenticated=true", "compute.workers=1"]).config(), 1)
+    asked = ["compute.allow_unauthenticated=true", "compute.workers=1", "compute.wire=seeds"]
+    compute = compute_of(Request("sunspots", asked).config(), 1)
     assert compute.options["allow_unauthenticated"] is True
+    assert compute.wire == "seeds"
     from evo_rnn.evaluation.ray_pool import RayPool
 
     with pytest.raises(ConfigError, match="token"), RayPool(1, address="192.0.2.9:6379") as pool:

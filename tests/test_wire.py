@@ -245,6 +245,7 @@ def test_a_search_that_goes_on_from_a_state_knows_no_origins() -> None:
 # --- real workers ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_neither_wire_nor_workers_nor_minibatches_nor_a_death_change_a_bit() -> None:

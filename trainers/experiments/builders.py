@@ -163,4 +163,4 @@ def compute_of(config: Config, most: int) -> Compute:
         "attempts",
     )
     options = {name: getattr(config.compute, name) for name in names}
-    return Compute(workers_of(config, most), device_of(config), options)
+    return Compute(workers_of(config, most), device_of(config), options, config.compute.wire)

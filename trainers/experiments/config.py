@@ -68,6 +68,7 @@ class ComputeConfig(Section):
     device: str = "auto"
     gpus_per_worker: float = Field(0, ge=0, le=64)
     cpus_per_worker: float = Field(1, gt=0, le=1024)
+    wire: Literal["matrix", "seeds"] = "matrix"
     address: str = "local"
     allow_unauthenticated: bool = False
     object_store_memory: Whole = Field(256 * 2**20, ge=80 * 2**20)
