@@ -208,6 +208,9 @@ def test_the_newest_that_is_not_over_is_the_latest_and_a_beginning_must_fit_one(
     books = [new(root, f"{k}f" * 16) for k in range(3)]
     books[2].finish(prolongable=True)
     assert journal.find("latest", root) == books[1].run
+    books[0].finish(prolongable=True)
+    books[1].finish(prolongable=True)
+    assert journal.find("latest", root) == books[2].run, "which can be prolonged"
     assert journal.find("2f", root) == books[2].run
     assert journal.find("3", root) == ""
     one, _ = new(root, "d1" * 16), new(root, "d2" * 16)
@@ -390,7 +393,7 @@ def test_the_kernel_frees_the_journal_of_a_process_that_was_killed_also_while_it
 
 # The guard of what may change
 
-WHERE = {"workers", "gpus_per_worker", "cpus_per_worker", "address", "object_store_memory", "startup_deadline"}
+WHERE = {"wire", "workers", "gpus_per_worker", "cpus_per_worker", "address", "object_store_memory", "startup_deadline"}
 WHERE |= {"deadline", "attempts"}
 UNTIL = {"budget.passes", "budget.seconds", "stop.generations", "stop.wall_clock"}
 CONFIG = resolve({"task": {"name": "adding"}, "methods": {"ga": {}, "mine": {"name": "bptt"}}})

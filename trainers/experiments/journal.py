@@ -186,14 +186,14 @@ def begin(run: str, about: Mapping[str, Any], config: str, root: Path = RUNS) ->
 def find(name: str, root: Path = RUNS) -> str:
     """The id of the run that a user means: the beginning of an id, or `latest` for the newest that is not over.
 
-    Empty if none is meant.
+    Where all are over, `latest` is the newest of all: that one can be prolonged. Empty if none is meant.
 
     Raises:
         ConfigError: if several are.
     """
     if name == "latest":
-        waiting = {run: about["began"] for run, about in _known(root).items() if not about["finished"]}
-        return max(waiting, key=lambda run: float(waiting[run]), default="")
+        known = _known(root)
+        return max(known, key=lambda run: (not known[run]["finished"], float(known[run]["began"])), default="")
     found = [path.parent.name for path in root.glob("*/run.json") if path.parent.name.startswith(name)]
     if len(found) > 1:
         raise ConfigError(f"RUN should name one run but {name!r} fits {len(found)}. Give more of its id.")
