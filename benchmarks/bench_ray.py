@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from evo_rnn.network import network
 from evo_rnn.tasks.task import Sequences
 
 POPULATION, GENES = 1_000, 1_000
+T = TypeVar("T")
 ROWS = "evo_rnn.evaluation.probe:rows"
 
 
@@ -123,6 +124,15 @@ def speed_up(repeats: int) -> dict[str, Any]:
     )
 
 
+def in_session(cpus: int, measured: Callable[[int], T], repeats: int) -> T:
+    """Measure in a Ray session of its own: the idle workers that tasks leave behind would take part in the next one."""
+    leave = join_ray("local", cpus=cpus, gpus=False, object_store_memory=300 * 2**20)
+    try:
+        return measured(repeats)
+    finally:
+        leave()
+
+
 def main() -> None:
     """Print the lines, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,11 +141,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     before = os.getloadavg()[0]
-    leave = join_ray("local", cpus=8, gpus=False, object_store_memory=300 * 2**20)
-    try:
-        rows = [*shipping(16 if options.quick else 60), speed_up(5 if options.quick else 15)]
-    finally:
-        leave()
+    repeats = (5, 16) if options.quick else (15, 60)
+    rows = [in_session(3, speed_up, repeats[0]), *in_session(8, shipping, repeats[1])]
     load = {"before": before, "after": os.getloadavg()[0]}
     if options.json:
         print(json.dumps({"rows": rows, "load": load, "cores": os.cpu_count()}, indent=1))
