@@ -251,13 +251,14 @@ BODY = """
     second = cluster.add_node(**small)
     task = TASKS["sunspots"]()
     model = network(Elman(task.inputs, 5), task.outputs)
-    genes = model.layout.draw(np.random.default_rng(0), 100)
-    expected = LocalEvaluator(model, task.train)(genes)
+    local = LocalEvaluator(model, task.train)
+    genes = model.layout.draw(np.random.default_rng(0), 4 * local.block)  # a block is never cut: both have some
+    expected = local(genes)
     options = {"address": cluster.address, "allow_unauthenticated": True, "deadline": 10.0}
     evaluator = RayEvaluator(model, task.train, workers=2, **options)
     print((evaluator(genes) == expected).all())
     while any(worker.state == "starting" for worker in evaluator.pool.workers):
-        evaluator(genes)  # the first worker is fast enough to do it all before the second has started
+        evaluator(genes)  # the first does it all before the second has started
     import ray
     print(len({each["NodeID"] for each in ray.nodes() if each["Alive"]}))
     cluster.remove_node(second, allow_graceful=False)
