@@ -161,9 +161,9 @@ def cohen_dz(a: ArrayLike, b: ArrayLike) -> float:
     largest = np.abs(gaps).max()
     if largest == 0:
         return 0.0
+    gaps = gaps / largest  # so that neither squares nor sums of huge and tiny differences overflow or vanish
     if np.ptp(gaps) == 0:
         return math.copysign(math.inf, gaps[0])
-    gaps = gaps / largest  # so that the squares of huge and tiny differences do not overflow or vanish
     return float(gaps.mean() / gaps.std(ddof=1))
 
 

@@ -511,11 +511,13 @@ def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def test_a_disk_that_is_full_is_exit_code_74_and_a_reader_that_is_gone_141() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_is_full_is_exit_code_74_and_a_reader_that_is_gone_141(unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "trainers.cli", "list", "experiments"],
             stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (
         74,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evo_rnn.verdict import Verdict, verdict
@@ -139,6 +139,7 @@ def test_a_comparison_in_which_every_run_failed_has_no_winner() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(LOSSES)
+@example({"ga": [0.0] * 6, "bptt": [*[0.0] * 4, 1.7976931348623157e308, -9.9792015476736e291]})
 def test_no_losses_whatever_make_it_crash_or_let_five_seeds_win(losses: dict[str, list[float]]) -> None:
     found = verdict(losses, resamples=50)
     assert found.sentence.endswith(".")

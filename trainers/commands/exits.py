@@ -24,12 +24,14 @@ def run_to_its_end(app: typer.Typer) -> NoReturn:
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _stop)
     code = exit_code(app)
+    refused = False
     try:
         sys.stdout.flush()
     except OSError as error:
-        code = _unexpected(error)
-    if _reader_gone():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        code, refused = code or _unexpected(error), True
+    if refused or _reader_gone():
+        # What is left is for nobody: or Python tries again when it ends, complains, and exits with 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
