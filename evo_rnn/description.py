@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from evo_rnn.cells import CELLS, Stack
+from evo_rnn.cells import CELLS, Edge, Graph, Node, Stack
 from evo_rnn.errors import ConfigError
 from evo_rnn.network import Identity, Linear, Logistic, Network
 
-KINDS = {kind.__name__: kind for kind in (*CELLS.values(), Stack, Linear, Logistic, Identity, Network)}
+KINDS = {
+    kind.__name__: kind for kind in (*CELLS.values(), Stack, Graph, Node, Edge, Linear, Logistic, Identity, Network)
+}
 
 
 def describe(value: Any) -> Any:  # noqa: ANN401 (any field of a description)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from evo_rnn.cells.cell import Cell, affine, linear, row
+from evo_rnn.cells.graph import Graph
 from evo_rnn.cells.stack import Stack
 from evo_rnn.layout import Layout, Leaf, matrix, prefixed, under, units, vector
 from evo_rnn.shapes import Weights, check_shape
@@ -94,7 +95,7 @@ def seen(cell: Cell) -> tuple[str, ...]:
     """The names of a cell's output units: those of the top one in a stack."""
     if isinstance(cell, Stack):
         return tuple(f"layer{len(cell.cells)}.{name}" for name in seen(cell.cells[-1]))
-    return units("h", cell.outputs)
+    return cell.heard() if isinstance(cell, Graph) else units("h", cell.outputs)
 
 
 @dataclass(frozen=True)

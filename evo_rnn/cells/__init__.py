@@ -4,6 +4,7 @@ from evo_rnn.cells.cell import Cell
 from evo_rnn.cells.ctrnn import CTRNN
 from evo_rnn.cells.elman import Elman
 from evo_rnn.cells.frnn import FRNN
+from evo_rnn.cells.graph import Edge, Graph, Node
 from evo_rnn.cells.gru import GRU
 from evo_rnn.cells.indrnn import IndRNN
 from evo_rnn.cells.lstm import LSTM
@@ -29,9 +30,12 @@ __all__ = [
     "GRU",
     "LSTM",
     "Cell",
+    "Edge",
     "Elman",
+    "Graph",
     "IndRNN",
     "MemoryBlocks",
+    "Node",
     "SecondOrder",
     "Stack",
 ]
