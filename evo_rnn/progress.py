@@ -32,6 +32,7 @@ class Progress:
         losses: (K,) their training losses.
         metrics: whatever else is worth a curve.
         checkpoint: makes the state from which `train(..., resume=state)` goes on bit for bit.
+        model: the network that the candidates are weights of, where it is not the run's own: trainers may change it.
     """
 
     step: int
@@ -42,6 +43,7 @@ class Progress:
     losses: Array
     checkpoint: Callable[[], dict[str, Array]]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    model: Model | None = field(default=None, kw_only=True)
 
 
 class Trainer(Protocol):

@@ -38,8 +38,16 @@ def parsed(text: str, inputs: int, width: int, heads: tuple[str, ...]) -> Graph:
     Raises:
         ValueError: naming the line that is none, or what the graph lacks.
     """
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    return Graph(inputs, tuple(_node(line, width) for line in lines), heads)
+    return Graph(inputs, nodes(text, width), heads)
+
+
+def nodes(text: str, width: int) -> tuple[Node, ...]:
+    """The nodes that equations say, whatever else is in their graph.
+
+    Raises:
+        ValueError: naming the line that is none.
+    """
+    return tuple(_node(line, width) for line in text.strip().splitlines() if line.strip())
 
 
 def written(graph: Graph) -> str:

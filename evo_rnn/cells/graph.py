@@ -174,7 +174,7 @@ class Graph:
                 for target, part in zip(targets, parts, strict=True):
                     sums[target] = sums[target] + part if target in sums else part
         kept = [now[source] if delay == 1 else past[source, delay - 1] for source, delay in plan.slots]
-        return torch.cat([each.expand(-1, x.shape[1], -1) for each in kept], dim=2) if len(kept) > 1 else kept[0]
+        return torch.cat(kept, dim=2) if len(kept) > 1 else kept[0]
 
     def _node(
         self,
@@ -210,6 +210,8 @@ def _grouped(
     for slot in group.slots:
         weight = weights[group.leaf(slot)]
         total = [affine(weight, known[slot], total[0]) if total else linear(weight, known[slot])]
+    if not group.slots:
+        total = [total[0].expand(-1, now[X].shape[1], -1)]
     for run, part in zip(group.runs, total[0].split([sum(run.widths) for run in group.runs], dim=2), strict=True):
         done = _applied(run.op, part, run.shift) if run.op else part
         (now if run.op else sums).update(zip(run.nodes, done.split(list(run.widths), dim=2), strict=True))
@@ -251,6 +253,8 @@ def _check(graph: Graph) -> None:
     _want(len(set(graph.heads)) == len(graph.heads), "heads should be different nodes", list(graph.heads))
     for node in graph.nodes:
         _check_node(node, known)
+    weighty = any(node.bias or any(edge.kind != "plain" for edge in node.edges) for node in graph.nodes)
+    _want(weighty, "a graph should have a weight", "without one")
 
 
 def _check_node(node: Node, known: Mapping[str, int]) -> None:

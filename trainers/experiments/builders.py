@@ -26,6 +26,7 @@ from trainers.experiments.stopping import (
     WallClock,
 )
 from trainers.experiments.trial import Rules
+from trainers.topology import Topology
 
 FAR = 200_000.0  # passes between two points at most: a run without end must show something too
 STEPS = 10_000  # points of a single run, at most
@@ -103,7 +104,7 @@ def check_methods(methods: Mapping[str, Mapping[str, Any]], task: Task, model: N
     """
     for where, method in methods.items():
         trainer = trainer_of(dict(method), task)
-        if isinstance(trainer, Descent):
+        if isinstance(trainer, Descent | Topology):
             try:
                 trainer.fits(model, task)
             except ConfigError as error:

@@ -13,10 +13,13 @@ from populations.algorithms import ALGORITHMS, GeneticAlgorithm, Search
 from populations.asynchronous import Asynchronous
 from populations.evolution import Evolution, Unfitted
 from populations.islands import Islands
+from populations.topology.mutations import Space
+from populations.topology.population import Rates, Settings
 from trainers.control import TorchControl
 from trainers.descent import Descent
 from trainers.gradient import ESTIMATORS
 from trainers.memetic import GradientSteps
+from trainers.topology import Inner, Topology
 
 Named = str | dict[str, Any]  # a method by its name, or with settings beside the name
 PLAIN = (int, float, str, bool, tuple[float, ...], int | str, tuple[Named, ...])
@@ -120,6 +123,10 @@ def _descended(estimator: Any, loop: Descent) -> Trainer:  # noqa: ANN401 (any E
     return Descent(**(own | {"estimator": estimator}))
 
 
+def _topology(settings: Settings, rates: Rates, space: Space, inner: Inner, loop: Topology) -> Trainer:
+    return replace(loop, settings=settings, rates=rates, space=space, inner=inner)
+
+
 def _itself(trainer: Trainer) -> Trainer:
     return trainer
 
@@ -192,6 +199,19 @@ METHODS: dict[str, Method[Any]] = {
         "evolution",
         NONE | {"elites": 0},
         ("replacement", "members", "elites", "step_control"),
+    ),
+    "topology": Method(
+        "Evolution of the network's graph, from the run's cell on; the weights of every graph are trained.",
+        (Settings, Rates, Space, Inner, Topology),
+        _topology,
+        "topology",
+    ),
+    "topology_random": Method(
+        "Random graphs of the same space, their weights trained likewise: what topology evolution has to beat.",
+        (Settings, Rates, Space, Inner, Topology),
+        _topology,
+        "topology",
+        {"search": "random"},
     ),
     "torch": Method("torch.nn's own network with Adam, as anyone would write it.", (TorchControl,), _itself, "control"),
 }
