@@ -53,7 +53,7 @@ def trial(method: str, seed: int, loss: float, passes: int = 1000, task: Task = 
     found = {f"{name}_loss": others.get(name, loss) for name in task.splits}
     spending = {"steps": 10, "passes": float(passes), "seconds": passes / 500, "learned": 20.0}
     result = {"stop_reason": f"budget of {passes} passes spent", **spending, **found, "champion_sha256": "0" * 64}
-    return TrialRecord(method, seed, rows, result, CHAMPION)
+    return TrialRecord(method, seed, rows, result, CHAMPION, MODEL)
 
 
 def compared(
@@ -275,7 +275,7 @@ def test_before_its_first_point_a_run_is_infinitely_bad_and_failed_runs_are_left
 
 def test_long_curves_are_thinned_and_keep_both_ends() -> None:
     rows = tuple(Row(p, {"validation/loss": 1 / p}) for p in range(1, 5001))
-    found = curve([TrialRecord("ga", 0, rows, {}, CHAMPION)], "validation/loss", "passes", even=False)
+    found = curve([TrialRecord("ga", 0, rows, {}, CHAMPION, MODEL)], "validation/loss", "passes", even=False)
     assert len(found.spent) <= 60
     assert (found.spent[0], found.spent[-1], found.middle[-1]) == (1, 5000, 1 / 5000)
 

@@ -65,7 +65,7 @@ class Inner:
     """
 
     inner: str = "gradient"
-    effort: int = 20
+    effort: int = 10
     estimator: str = "bptt"
     optimizer: str = "adam"
     learning_rate: float = 0.03
@@ -115,7 +115,7 @@ class Topology:
         settings: of the population.
         rates: of the mutations.
         space: bounds of the graphs.
-        inner: how weights are trained.
+        training: of the weights.
         start: "model", the run's own cell; or a name in `GRAPHS`, or several with commas between.
         skip: the readout of every start hears the input too, so that it can say that nothing changes.
     """
@@ -123,7 +123,7 @@ class Topology:
     settings: Settings = field(default_factory=Settings)
     rates: Rates = field(default_factory=Rates)
     space: Space = field(default_factory=Space)
-    inner: Inner = field(default_factory=Inner)
+    training: Inner = field(default_factory=Inner)
     start: str = "model"
     skip: bool = True
 
@@ -150,9 +150,9 @@ class Topology:
             ConfigError: naming what could be used.
         """
         for graph in self.starts(model):
-            if self.inner.inner == "gradient":
+            if self.training.inner == "gradient":
                 net = Network(graph, Linear(graph.outputs, task.outputs))
-                rule, steps = ESTIMATORS[self.inner.estimator](), task.train.inputs.shape[1]
+                rule, steps = ESTIMATORS[self.training.estimator](), task.train.inputs.shape[1]
                 check_served(rule, net, steps, LOSSES[task.loss])
 
     def train(
@@ -167,7 +167,7 @@ class Topology:
             people.restore({name.removeprefix("topology/"): value for name, value in resume.items() if name != "loop"})
         context = {"task": task, "device": compute.device}
         with open_pool(min(compute.workers, self.settings.lag), context, **compute.options) as pool:
-            flight, watch = _Flight(pool, self.inner, task.outputs, seed), Stopwatch(spent)
+            flight, watch = _Flight(pool, self.training, task.outputs, seed), Stopwatch(spent)
             for number, one in people.flight.items():
                 flight.send(number, one)
             while True:
@@ -177,7 +177,7 @@ class Topology:
                 done = flight.back(people.told)
                 net, rung = people.net(people.flight[people.told].graph), done.rung
                 one = people.tell(done.genes, done.losses)
-                budget += self.inner.cost(net, len(done.genes), task.train.inputs.shape[1], rung)
+                budget += self.training.cost(net, len(done.genes), task.train.inputs.shape[1], rung)
                 elsewhere += done.seconds
                 best = min(best, float(done.train.min()))
                 first = ranking(done.train)

@@ -82,7 +82,7 @@ def _edge(term: str, line: str) -> Edge:
 
 def _line(node: Node, usual: int) -> str:
     left = node.name if node.width == usual else f"{node.name}[{node.width}]"
-    terms = [f"{SIGN[edge.kind]}{edge.source}{f'@{edge.delay}' if edge.delay else ''}" for edge in node.edges]
+    terms = [f"{SIGN[edge.through]}{edge.source}{f'@{edge.delay}' if edge.delay else ''}" for edge in node.edges]
     if node.op == "mul" and len(terms) > 1:
         return f"{left} = {' * '.join(terms)}"
     terms += ["b"] * node.bias + [format(node.shift, "g")] * (node.shift != 0 or node.op == "const")

@@ -23,7 +23,7 @@ from evo_rnn.layout import Leaf, matrix, units, vector
 from evo_rnn.shapes import Weights
 
 X = "x"  # the input, as a source
-KINDS = ("full", "diagonal", "plain")
+THROUGH = ("full", "diagonal", "plain")
 NAME = re.compile(r"[A-Za-z]\w{0,30}(\.[A-Za-z]\w{0,30})?", re.ASCII)
 MOST, LONGEST, WIDEST = 500, 512, 4096  # nodes, steps of delay, units a node
 
@@ -44,12 +44,12 @@ class Edge:
 
     Args:
         source: the name of a node, or "x" for the input.
-        kind: "full", through a matrix; "diagonal", through a weight a unit; "plain", as it is.
+        through: "full", a matrix; "diagonal", a weight a unit; "plain", nothing.
         delay: steps ago; 0 is now.
     """
 
     source: str
-    kind: str = "full"
+    through: str = "full"
     delay: int = 0
 
 
@@ -142,7 +142,7 @@ class Graph:
         for node in self.nodes:
             bound = 1.0 / node.width**0.5
             for edge in node.edges:
-                if edge.kind == "diagonal":
+                if edge.through == "diagonal":
                     sources = self._sources((edge.source, edge.delay))
                     found.append(vector(diagonal(node, edge), units(node.name, node.width), sources, -bound, bound))
         return tuple(found)
@@ -189,9 +189,9 @@ class Graph:
         terms = [sums[node.name]] if node.name in sums else []
         for edge in node.edges:
             value = past[edge.source, edge.delay] if edge.delay else now[edge.source]
-            if edge.kind == "plain":
+            if edge.through == "plain":
                 terms.append(value)
-            elif edge.kind == "diagonal":
+            elif edge.through == "diagonal":
                 terms.append(row(weights[diagonal(node, edge)]) * value)
             elif edge.delay == 0 and edge.source != X and len(self.plan.late[edge.source]) == 1:
                 weight = weights[late(edge.source)]
@@ -253,7 +253,7 @@ def _check(graph: Graph) -> None:
     _want(len(set(graph.heads)) == len(graph.heads), "heads should be different nodes", list(graph.heads))
     for node in graph.nodes:
         _check_node(node, known)
-    weighty = any(node.bias or any(edge.kind != "plain" for edge in node.edges) for node in graph.nodes)
+    weighty = any(node.bias or any(edge.through != "plain" for edge in node.edges) for node in graph.nodes)
     _want(weighty, "a graph should have a weight", "without one")
 
 
@@ -281,12 +281,12 @@ def _check_node(node: Node, known: Mapping[str, int]) -> None:
         _want(not node.bias and not node.shift, f"{at}: a mul should have no bias and no shift", node.shift)
     for edge in node.edges:
         _want(edge.source in known, f"{at}: it should hear x or a node", edge.source)
-        _want(edge.kind in KINDS, f"{at}: the kind of an edge should be one of {', '.join(KINDS)}", edge.kind)
+        _want(edge.through in THROUGH, f"{at}: an edge should be one of {', '.join(THROUGH)}", edge.through)
         fine = type(edge.delay) is int and 0 <= edge.delay <= LONGEST
         _want(fine, f"{at}: a delay should be 0 to {LONGEST}", edge.delay)
-        _want(node.op != "mul" or edge.kind != "full", f"{at}: a mul should hear plain or diagonal", edge.kind)
-        fits = edge.kind == "full" or known[edge.source] == node.width
-        wanted = f"{at}: what it hears {edge.kind} from {edge.source!r} should have {node.width} units"
+        _want(node.op != "mul" or edge.through != "full", f"{at}: a mul should hear plain or diagonal", edge.through)
+        fits = edge.through == "full" or known[edge.source] == node.width
+        wanted = f"{at}: what it hears {edge.through} from {edge.source!r} should have {node.width} units"
         _want(fits, wanted, known[edge.source])
 
 

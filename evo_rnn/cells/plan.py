@@ -89,7 +89,7 @@ def planned(graph: Graph) -> Plan:
     late: dict[str, tuple[str, ...]] = {}
     for node in order:
         for edge in node.edges:
-            if edge.kind == "full" and edge.delay == 0 and edge.source != "x":
+            if edge.through == "full" and edge.delay == 0 and edge.source != "x":
                 late[edge.source] = (*late.get(edge.source, ()), node.name)
     return Plan(order, slots, tuple(graph.width(source) for source, _ in slots), _groups(order), late)
 
@@ -124,7 +124,9 @@ def _slots(graph: Graph) -> tuple[Slot, ...]:
 def _groups(order: tuple[Node, ...]) -> tuple[Group, ...]:
     alike: dict[tuple[tuple[Slot, ...], bool], list[Node]] = {}
     for node in order:
-        early = tuple(sorted((e.source, e.delay) for e in node.edges if e.kind == "full" and _early(e.source, e.delay)))
+        early = tuple(
+            sorted((e.source, e.delay) for e in node.edges if e.through == "full" and _early(e.source, e.delay))
+        )
         if early or node.bias:
             alike.setdefault((early, node.bias), []).append(node)
     return tuple(Group(k, slots, bias, _runs(nodes)) for k, ((slots, bias), nodes) in enumerate(alike.items()))
@@ -138,7 +140,7 @@ def _runs(nodes: list[Node]) -> tuple[Run, ...]:
     """Nodes of one operation side by side; a fixed shift is part of it."""
     alike: dict[tuple[str, float], list[Node]] = {}
     for node in nodes:
-        alone = all(edge.kind == "full" and _early(edge.source, edge.delay) for edge in node.edges)
+        alone = all(edge.through == "full" and _early(edge.source, edge.delay) for edge in node.edges)
         alike.setdefault((node.op, node.shift) if alone else ("", 0.0), []).append(node)
     return tuple(
         Run(op, shift, tuple(n.name for n in those), tuple(n.width for n in those))

@@ -36,11 +36,11 @@ def colours(graph: Graph) -> dict[str, str]:
     found = {node.name: _hash(_kind(node), node.name in graph.heads) for node in graph.nodes} | {X: _hash("input")}
     count = len(set(found.values()))
     while True:
-        heard = {n.name: sorted((e.kind, e.delay, found[e.source]) for e in n.edges) for n in graph.nodes}
+        heard = {n.name: sorted((e.through, e.delay, found[e.source]) for e in n.edges) for n in graph.nodes}
         speaks: dict[str, list[tuple[str, int, str]]] = {name: [] for name in found}
         for node in graph.nodes:
             for edge in node.edges:
-                speaks[edge.source].append((edge.kind, edge.delay, found[node.name]))
+                speaks[edge.source].append((edge.through, edge.delay, found[node.name]))
         found = {name: _hash(old, heard.get(name, []), sorted(speaks[name])) for name, old in found.items()}
         finer = len(set(found.values()))
         if finer == count:
@@ -105,7 +105,8 @@ def _depths(graph: Graph) -> dict[str, str]:
     simple = {node.name: _kind(node) for node in graph.nodes} | {X: "input"}
     for _ in range(len(graph.nodes)):
         simple = {X: "input"} | {
-            n.name: _hash(_kind(n), sorted((e.kind, e.delay, simple[e.source]) for e in n.edges)) for n in graph.nodes
+            n.name: _hash(_kind(n), sorted((e.through, e.delay, simple[e.source]) for e in n.edges))
+            for n in graph.nodes
         }
     return simple
 

@@ -60,12 +60,12 @@ def add_node(graph: Graph, space: Space, stream: Stream) -> Change:
     target, edge = _pick([(node, edge) for node in graph.nodes for edge in node.edges], stream)
     name = _new(graph, "n")
     if target.op not in SUMMING or stream.random() < 0.3:
-        middle = Node(name, "identity", graph.width(edge.source), (replace(edge, kind="plain"),))
-        changed = replace(target, edges=tuple(Edge(name, e.kind) if e == edge else e for e in target.edges))
+        middle = Node(name, "identity", graph.width(edge.source), (replace(edge, through="plain"),))
+        changed = replace(target, edges=tuple(Edge(name, e.through) if e == edge else e for e in target.edges))
         renamed = {(target.name, spoken((name, 0))): (target.name, spoken((edge.source, edge.delay)))}
         return Change(_with(graph, changed, middle), renamed=renamed)
     op = _pick([op for op in space.operations if op in SUMMING], stream)
-    beside = Node(name, op, target.width, (replace(edge, kind="full"),), bias=True)
+    beside = Node(name, op, target.width, (replace(edge, through="full"),), bias=True)
     changed = replace(target, edges=(*target.edges, Edge(name)))
     return Change(_with(graph, changed, beside), frozenset({(target.name, spoken((name, 0)))}))
 
@@ -267,7 +267,7 @@ def _component(graph: Graph, stream: Stream) -> tuple[tuple[str, ...], int]:
     beside: dict[str, set[str]] = {name: set() for name in (X, *graph.named)}
     for node in graph.nodes:
         for edge in node.edges:
-            if edge.kind != "full":
+            if edge.through != "full":
                 beside[node.name].add(edge.source)
                 beside[edge.source].add(node.name)
     while waiting:

@@ -56,7 +56,8 @@ def contest(plan: Plan, *, as_json: bool, opening: Callable[..., Journal] = new_
     with tracked(plan) as tracker, going(opening(plan, many=True)) as journal:
         book = _book(plan, field, tracker, journal)
         found = _raced(plan, field, book, journal, screen)
-        publish(tracker, book.run, plan.model, plan.task, leader(found).champion, plan.columns, field.trainers)
+        best = leader(found)
+        publish(tracker, book.run, best.model, plan.task, best.champion, plan.columns, field.trainers)
         place = Place(tracker.mlflow_run_id(book.run), tracker.experiment_id, tracker.uri)
         _told(plan, found, place, screen, as_json=as_json)
         journal.finish(prolongable=False)

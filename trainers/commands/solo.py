@@ -38,7 +38,7 @@ def solo(plan: Plan, *, as_json: bool, opening: Callable[..., Journal] = new_jou
     with tracked(plan) as tracker, going(opening(plan, many=False)) as journal:
         page = _page(plan, trainer, tracker, journal)
         _trained(plan, trainer, compute, page, journal, screen)
-        publish(tracker, page.run, plan.model, plan.task, page.champion, plan.columns)
+        publish(tracker, page.run, page.model, plan.task, page.champion, plan.columns)
         place = Place(tracker.mlflow_run_id(page.run), tracker.experiment_id, tracker.uri)
         _told(plan, page, place, screen, as_json=as_json)
         journal.finish(prolongable=True)

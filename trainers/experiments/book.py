@@ -93,6 +93,7 @@ class RunPage:
     def _finish(self, piece: Slice) -> None:
         beside = {name: losses["test"] for name, losses in _baselines(self.task).items()}
         self.champion = np.array(piece.champion)  # what comes from a worker is read-only
+        self.model = piece.champions(self.model)
         self.result = result = {"status": "FINISHED", **piece.result, "baselines": beside}
         spans = {f"final/test_{span}_loss": result[f"{span}_loss"] for span in self.task.spans}
         whole = ("train_loss", "validation_loss", "test_loss", "passes", "seconds", "learned")
@@ -152,7 +153,7 @@ class Book:
         self.pages: dict[tuple[str, int], RunPage] = {}
         self.kept = kept
         self.rows = {key: list(piece.rows) for key, piece in kept.items()}
-        self.records = {key: _record(key, piece.rows, piece) for key, piece in kept.items() if piece.reason}
+        self.records = {key: _record(key, piece.rows, piece, model) for key, piece in kept.items() if piece.reason}
 
     def write(self, event: Event) -> None:
         """Add one slice of one trial."""
@@ -163,7 +164,7 @@ class Book:
         points = self.rows.setdefault(key, [])
         points += piece.rows
         if piece.reason:
-            self.records[key] = _record(key, points, piece)
+            self.records[key] = _record(key, points, piece, self.model)
 
     def write_again(self, key: tuple[str, int]) -> None:
         """Tell the tracker once more what is kept of a trial: it may not have heard the end of it."""
@@ -203,8 +204,8 @@ class Book:
         return {"task": self.task.name, "budget.passes": self.budget, **model_params(self.model), **self.more}
 
 
-def _record(key: tuple[str, int], rows: Sequence[Row], piece: Slice) -> TrialRecord:
-    return TrialRecord(*key, tuple(rows), piece.result, piece.champion)
+def _record(key: tuple[str, int], rows: Sequence[Row], piece: Slice, model: Model) -> TrialRecord:
+    return TrialRecord(*key, tuple(rows), piece.result, piece.champion, piece.champions(model))
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 (any result)

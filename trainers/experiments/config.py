@@ -203,7 +203,7 @@ def _method(given: Mapping[str, Any], where: str, known: Mapping[str, Any], sour
     name = given.get("name", "ga")
     choose(f"{where}.name" if "name" in given and where != f"methods.{name}" else where, name, tuple(known), source)
     settings = _checked(given, known[name].settings(), where, source)
-    if "islands" in settings:
+    if isinstance(settings.get("islands"), list | tuple):
         settings["islands"] = _islands(settings["islands"], where, source)
     try:
         known[name].trainer(settings, "mse")  # its own checks

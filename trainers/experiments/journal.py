@@ -77,6 +77,8 @@ class Journal:
         }
         arrays = {f"state/{name}": value for name, value in piece.state.items()} | numbers | _columns(rows)
         arrays["champion"] = piece.champion
+        if piece.model:
+            arrays["model"] = np.frombuffer(json.dumps(piece.model).encode(), dtype=np.uint8)
         try:
             book = self._book(trial)
             book.write((book.steps() or [-1])[-1] + 1, arrays, {"reason": piece.reason, "words": words})
@@ -102,6 +104,7 @@ class Journal:
             header["reason"],
             {**header["words"], **_whole_steps(result)},
             np.array(arrays["champion"]),
+            json.loads(bytes(arrays["model"])) if "model" in arrays else {},
         )
 
     def reported(self, trial: str) -> bool:

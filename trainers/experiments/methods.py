@@ -124,7 +124,7 @@ def _descended(estimator: Any, loop: Descent) -> Trainer:  # noqa: ANN401 (any E
 
 
 def _topology(settings: Settings, rates: Rates, space: Space, inner: Inner, loop: Topology) -> Trainer:
-    return replace(loop, settings=settings, rates=rates, space=space, inner=inner)
+    return replace(loop, settings=settings, rates=rates, space=space, training=inner)
 
 
 def _itself(trainer: Trainer) -> Trainer:

@@ -29,6 +29,7 @@ class TrialRecord:
         result: `stop_reason`, `steps`, `passes`, `seconds`, `learned` (percent), `champion_sha256`, and for each split
             and span a `<name>_loss`.
         champion: (1, D) genes, selected on the validation split.
+        model: what they are the weights of.
     """
 
     method: str
@@ -36,6 +37,7 @@ class TrialRecord:
     rows: tuple[Row, ...]
     result: Mapping[str, Any]
     champion: Genes
+    model: Model
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,23 @@ COLOURS = {
     "bptt": "#D55E00",
     "rtrl": "#E69F00",
     "hybrid": "#882255",
+    "topology": "#332288",
+    "topology_random": "#999933",
     "torch": "#222222",
     "random": "#8C8C8C",
 }
-OTHERS = ("#56B4E9", "#332288", "#999933", "#AA4499", "#117733", "#661100", "#6699CC")
+OTHERS = ("#56B4E9", "#AA4499", "#DDCC77", "#117733", "#661100", "#6699CC")
 TRUTH, REFERENCE = "#000000", "#555555"
-FAMILIES = ("evolution", "memetic", "gradient", "control")
+FAMILIES = ("evolution", "memetic", "gradient", "topology", "control")
 _SHORT_DASHES = (0, (5, 1.5))
 LINES: Mapping[str, object] = {
     "evolution": "-",
     "memetic": (0, (7, 1.5, 1.5, 1.5)),
     "gradient": _SHORT_DASHES,
+    "topology": (0, (3, 1, 1, 1)),
     "control": (0, (1.2, 1.2)),
 }
-MARKS = {"evolution": "o", "memetic": "D", "gradient": "s", "control": "^"}
+MARKS = {"evolution": "o", "memetic": "D", "gradient": "s", "topology": "P", "control": "^"}
 
 
 def colours(methods: Sequence[str]) -> dict[str, str]:

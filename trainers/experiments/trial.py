@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from evo_rnn.description import build
+from evo_rnn.description import build, describe
 from evo_rnn.evaluation.evaluator import LocalEvaluator
 from evo_rnn.evaluation.ray_evaluator import LOCAL, Compute
 from evo_rnn.evaluation.worker import WorkerCache
@@ -54,7 +54,8 @@ class Rules:
 class Slice:
     """What one slice of a trial gives: new points, the state to go on from, and, when it is over, the reason and result.
 
-    The state after the last slice is that before anything was settled: a trial can be prolonged from it.
+    The state after the last slice is that before anything was settled: a trial can be prolonged from it. `model` describes
+    the champion's network, where a trainer has changed it; it is empty where it is the run's own.
     """
 
     rows: list[Row]
@@ -62,6 +63,12 @@ class Slice:
     reason: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
     champion: Genes = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+    def champions(self, model: Model) -> Model:
+        """The champion's network, in a run of `model`."""
+        found: Model = build(self.model) if self.model else model
+        return found
 
 
 def slices(
@@ -116,8 +123,9 @@ def _last(
     referee: Referee, model: Model, task: Task, rules: Rules, rows: list[Row], reason: str, state: State = FRESH
 ) -> Slice:
     rows = rows + referee.settle()
-    result = {"stop_reason": reason, **referee.spent(), **judge(model, task, referee.champion, rules)}
-    return Slice(rows, dict(state), reason, result, referee.champion)
+    result = {"stop_reason": reason, **referee.spent(), **judge(referee.model, task, referee.champion, rules)}
+    changed = describe(referee.model) if referee.model != model else {}
+    return Slice(rows, dict(state), reason, result, referee.champion, changed)
 
 
 def judge(model: Model, task: Task, champion: Genes, rules: Rules) -> dict[str, Any]:
