@@ -132,12 +132,13 @@ def list_(
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, a name, or latest.")],
+    genome: Annotated[str, typer.Option(help="A directory for the files of an evolved genome, pictures and all.")] = "",
     json: Json = False,
 ) -> None:
     """Show what came of a run or a comparison."""
     from trainers.commands import browse
 
-    browse.show(name, as_json=json)
+    browse.show(name, as_json=json, genome=genome)
 
 
 @app.command()

@@ -34,6 +34,7 @@ from evo_rnn.threads import Stopwatch
 from populations.algorithms import ALGORITHMS
 from populations.evolution import Evolution, Unfitted
 from populations.stretch import Port
+from populations.topology.lives import successes
 from populations.topology.mutations import Space
 from populations.topology.population import Individual, Population, Rates, Settings
 from trainers.gradient import ESTIMATORS, passes
@@ -360,16 +361,6 @@ def _metrics(people: Population, one: Individual, training: float, seconds: floa
         "topology/genomes_per_second": len(people.lives) / max(training, 1e-9),
         "topology/outside_training": 1.0 - training / max(seconds, 1e-9),
     }
-    for name, (better, tried) in successes(people).items():
+    for name, (better, tried) in successes(people.lives).items():
         found[f"operator/{name}"] = better / tried
-    return found
-
-
-def successes(people: Population) -> dict[str, tuple[int, int]]:
-    """By operator, how many of its children are better than their parents, and how many there are."""
-    found: dict[str, tuple[int, int]] = {}
-    for life in people.lives.values():
-        if life.operator != "start" and life.parent in people.lives and life.loss < np.inf:
-            better, tried = found.get(life.operator, (0, 0))
-            found[life.operator] = better + (life.loss < people.lives[life.parent].loss), tried + 1
     return found

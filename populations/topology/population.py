@@ -9,9 +9,7 @@ share of a rung is trained on (Li et al. 2020, A system for massively parallel h
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from deap import base, tools
@@ -26,6 +24,7 @@ from evo_rnn.shapes import Array, Genes, Losses
 from populations.topology.canonical import digest, fingerprint
 from populations.topology.crossover import crossed
 from populations.topology.inheritance import Change, inherited
+from populations.topology.lives import Life, lives
 from populations.topology.mutations import MUTATIONS, Space
 
 TRIES = 40  # draws of a child, until one is new
@@ -138,19 +137,6 @@ class Individual:
     def loss(self) -> float:
         """The median over its weight sets."""
         return float(np.sort(self.losses)[(len(self.losses) - 1) // 2])
-
-
-@dataclass
-class Life:
-    """What is remembered of everybody who ever lived, for pictures and for counting."""
-
-    number: int
-    parent: int
-    operator: str
-    nodes: int
-    genes: int
-    loss: float = np.inf
-    rung: int = 0
 
 
 @dataclass
@@ -347,13 +333,6 @@ class Population:
             people = people[count:]
         self.flight = dict(zip(about["flight"], people, strict=True))
         self.lives = lives(about)
-
-
-def lives(about: Mapping[str, Any]) -> dict[int, Life]:
-    """Everybody who ever lived, by number, from the text of a state."""
-    names = [each.name for each in fields(Life)]
-    found = [Life(**dict(zip(names, values, strict=True))) for values in about["lives"]]
-    return {life.number: life for life in found}
 
 
 def mutated(graph: Graph, rates: Rates, space: Space, stream: np.random.Generator) -> tuple[str, Change]:

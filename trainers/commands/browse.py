@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -10,10 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from evo_rnn.errors import ConfigError, RetryError
-from evo_rnn.local_file import quoted
+from evo_rnn.errors import ConfigError, DiskError, RetryError
+from evo_rnn.local_file import quoted, shown
 from evo_rnn.nearest import did_you_mean
-from trainers.commands.runs import client_here, download, find, has_store, is_comparison, parent_of, runs_of
+from trainers.commands.runs import best_of, client_here, download, find, has_store, is_comparison, parent_of, runs_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -112,13 +113,18 @@ def _first_line(thing: object) -> str:
     return (thing.__doc__ or "").strip().splitlines()[0]
 
 
-def show(name: str, *, as_json: bool) -> None:
-    """Print the result of a run, or the report of a comparison."""
+def show(name: str, *, as_json: bool, genome: str = "") -> None:
+    """Print the result of a run, or the report of a comparison; copy the genome's files to the directory `genome`."""
     client = client_here()
     run = find(client, name)
     comparison = is_comparison(run)
     with tempfile.TemporaryDirectory() as folder:
         data = json.loads(_artifact(client, run, "summary.json" if comparison else "result.json", folder) or "{}")
+        owner = best_of(client, run) if comparison and genome else run
+        evolved = any(each.path == "genome" for each in client.list_artifacts(owner.info.run_id))
+        equations = _artifact(client, owner, "genome/equations.txt", folder) if evolved else ""
+        if genome:
+            _copied(client, owner, folder, genome, evolved=evolved)
     if as_json:
         print(json.dumps({**_head(run), **({} if comparison else dict.fromkeys(RESULT)), **data, **_head(run)}))
         return
@@ -132,6 +138,12 @@ def show(name: str, *, as_json: bool) -> None:
         say(screen, "The whole report, with pictures: evo-rnn ui. Its runs: evo-rnn list runs.")
     elif data:
         say_result(screen, data)
+        if equations:
+            say(screen, "\nchampion's cell\n" + "\n".join(f"  {line}" for line in equations.splitlines()))
+            whose = f"evo-rnn show {run.info.run_id[:8]} --genome DIR"
+            say(screen, "" if genome else f"\nIts picture, genome.json, and source for plain PyTorch: {whose}")
+    if genome:
+        say(screen, f"The genome is in {genome}: genome.png, population.png, champion.py and more.")
     else:
         cure = "Look at its curves: evo-rnn ui." if run.data.metrics else "It wrote nothing."
         say(screen, f"There is no result{' yet' if run.info.status == 'RUNNING' else ''}. {cure}")
@@ -173,9 +185,21 @@ def _row(run: Run) -> dict[str, Any]:
     return row | ({"test_loss": metrics["final/test_loss"]} if "final/test_loss" in metrics else {})
 
 
+def _copied(client: MlflowClient, run: Run, folder: str, target: str, *, evolved: bool) -> None:
+    if not evolved:
+        raise ConfigError(
+            f"run {run.info.run_name!r} should have a genome but has not. Only topology evolution gives one."
+        )
+    try:
+        shutil.copytree(download(client, run, "genome", folder), target, dirs_exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"cannot write to {shown(target)}: {error}. Give another directory.") from error
+
+
 def _artifact(client: MlflowClient, run: Run, path: str, folder: str) -> str:
     """The text of an artifact; empty if there is none."""
-    if not any(each.path == path for each in client.list_artifacts(run.info.run_id)):
+    above = path.rpartition("/")[0] or None
+    if not any(each.path == path for each in client.list_artifacts(run.info.run_id, above)):
         return ""
     return download(client, run, path, folder).read_text(encoding="utf-8")
 

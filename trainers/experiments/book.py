@@ -28,6 +28,7 @@ from evo_rnn.progress import Trainer
 from evo_rnn.shapes import Genes
 from evo_rnn.tasks.task import Task
 from evo_rnn.tracking import Tracker
+from trainers.experiments.genome_files import write_genome, write_history
 from trainers.experiments.outcome import Comparison, TrialRecord
 from trainers.experiments.race import Event
 from trainers.experiments.referee import Row
@@ -104,6 +105,10 @@ class RunPage:
             extra = {key: value for key, value in result.items() if key.endswith("_loss")}
             save(Path(folder) / "champion", self.model, self.champion, self.task, columns=self.columns, extra=extra)
             self.tracker.artifact(self.run, Path(folder) / "champion", "champion")
+            write_genome(Path(folder) / "genome", self.model, self.champion)
+            write_history(Path(folder) / "genome", piece.state)
+            if (Path(folder) / "genome").is_dir():
+                self.tracker.artifact(self.run, Path(folder) / "genome", "genome")
             (Path(folder) / "result.json").write_text(json.dumps(plain(result), indent=2), encoding="utf-8")
             self.tracker.artifact(self.run, Path(folder) / "result.json")
         self.tracker.finish(self.run, "FINISHED")
