@@ -46,6 +46,7 @@ class Entry:
 TASKS = {
     "sunspots": Entry("sunspots", "sunspots"),
     "mackey_glass": Entry("mackey_glass", "mackey_glass"),
+    "sines": Entry("sines", "sines"),
     "adding": Entry("adding", "adding"),
     "temporal_order": Entry("temporal_order", "temporal_order"),
     "delayed_xor": Entry("delayed_xor", "delayed_xor"),

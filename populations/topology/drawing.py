@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evo_rnn.cells.graph import Graph, X
+from evo_rnn.cells.graph import Edge, Graph, X
 from populations.topology.lives import Life, ancestors, pareto_front, successes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = {
@@ -42,7 +45,6 @@ def draw_genome(graph: Graph, title: str = "") -> Figure:
     import networkx as nx  # type: ignore[import-untyped]
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from matplotlib.patches import FancyArrowPatch
 
     depth = levels(graph)
     net = nx.DiGraph()
@@ -56,33 +58,15 @@ def draw_genome(graph: Graph, title: str = "") -> Figure:
         for place, name in enumerate(names):
             shift = 0.25 * ((level % 2) - 0.5)  # neighbours' rows are not on one line, so that links can be told apart
             places[name] = (level, (len(names) - 1) / 2 - place + shift)
-    figure = Figure(figsize=(max(7.0, 1.7 * columns + 1.5), max(4.0, 1.05 * rows + 2.2)), dpi=DPI, facecolor="white")
+    figure = Figure(figsize=(max(9.0, 1.7 * columns + 1.5), max(4.0, 1.05 * rows + 2.2)), dpi=DPI, facecolor="white")
     axes = figure.add_axes((0.01, 0.1, 0.98, 0.8))
+    axes.set_xlim(-0.6, columns - 0.4)
+    axes.set_ylim(-(rows + 1) / 2 - 0.2, (rows + 1) / 2 + 0.2)
+    axes.axis("off")
     for node in graph.nodes:
+        own = [edge for edge in node.edges if edge.source == node.name]
         for edge in node.edges:
-            past = edge.delay > 0
-            own = edge.source == node.name
-            bend = "arc3,rad=-1.6" if own else f"arc3,rad={0.32 if past else 0.06}"
-            arrow = FancyArrowPatch(
-                places[edge.source],
-                (places[node.name][0] + 0.02 * own, places[node.name][1] + 0.02 * own),
-                connectionstyle=bend,
-                arrowstyle="-|>",
-                mutation_scale=11,
-                shrinkA=15,
-                shrinkB=16,
-                color=LINKS[edge.through],
-                lw=1.3 if edge.through == "full" else 1.1,
-                ls=(0, (4, 2)) if past else "-",
-                alpha=0.75,
-                zorder=1,
-            )
-            axes.add_patch(arrow)
-            if edge.delay > 1:
-                middle = np.mean([places[edge.source], places[node.name]], axis=0)
-                axes.text(
-                    middle[0], middle[1], f"−{edge.delay}", fontsize=8, ha="center", color=LINKS[edge.through], zorder=4
-                )
+            _link(axes, places[edge.source], places[node.name], edge, own.index(edge) + 1 if edge in own else 0)
     for name, (across, up) in places.items():
         op = X if name == X else graph.named[name].op
         head = name in graph.heads
@@ -97,11 +81,8 @@ def draw_genome(graph: Graph, title: str = "") -> Figure:
         )
         sign = "x" if name == X else SIGNS.get(op, op)
         axes.text(across, up, sign, ha="center", va="center", fontsize=10, zorder=3)
-        label = f"{graph.inputs} inputs" if name == X else f"{name} ({graph.width(name)})"
+        label = f"{graph.inputs} input{'s' * (graph.inputs > 1)}" if name == X else f"{name} ({graph.width(name)})"
         axes.text(across, up - 0.36, label, ha="center", va="center", fontsize=8, color="#222222", zorder=3)
-    axes.set_xlim(-0.6, columns - 0.4)
-    axes.set_ylim(-(rows + 1) / 2 - 0.2, (rows + 1) / 2 + 0.2)
-    axes.axis("off")
     figure.text(0.02, 0.95, title or f"{len(graph.nodes)} nodes", fontsize=13, fontweight="bold", va="center")
     kinds = [
         Line2D([], [], color=colour, label=label)
@@ -113,6 +94,37 @@ def draw_genome(graph: Graph, title: str = "") -> Figure:
     )
     figure.legend(handles=kinds, loc="lower center", ncols=5, frameon=False, fontsize=9)
     return figure
+
+
+def _link(axes: Axes, source: Sequence[float], target: Sequence[float], edge: Edge, loop: int) -> None:
+    """An arrow; a node's links to itself are loops above it, the k-th (from 1) outside the others."""
+    from matplotlib.patches import FancyArrowPatch
+
+    past = edge.delay > 0
+    bend = -1.2 - 0.7 * loop if loop else 0.32 if past else 0.06
+    (left, low), (right, high) = (source, target)
+    ends = ((left - 0.07, low + 0.1), (left + 0.07, low + 0.1)) if loop else ((left, low), (right, high))
+    arrow = FancyArrowPatch(
+        *ends,
+        connectionstyle=f"arc3,rad={bend}",
+        arrowstyle="-|>",
+        mutation_scale=11,
+        shrinkA=2 if loop else 15,
+        shrinkB=2 if loop else 16,
+        color=LINKS[edge.through],
+        lw=1.3 if edge.through == "full" else 1.1,
+        ls=(0, (4, 2)) if past else "-",
+        alpha=0.75,
+        zorder=1,
+    )
+    axes.add_patch(arrow)
+    if edge.delay > 1:
+        (x0, y0), (x1, y1) = axes.transData.transform(ends)
+        peak = ((x0 + x1) / 2 + bend / 2 * (y1 - y0), (y0 + y1) / 2 - bend / 2 * (x1 - x0))  # of the arc
+        place = axes.transData.inverted().transform(peak)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        across = place[0] + 0.12 * bool(loop)
+        axes.text(across, place[1], f"−{edge.delay}", fontsize=8, ha="center", va="center", bbox=box, zorder=4)
 
 
 def draw_population(lives: Mapping[int, Life]) -> Figure:
@@ -161,10 +173,7 @@ def draw_population(lives: Mapping[int, Life]) -> Figure:
     return figure
 
 
-def _lineage(axes: object, lives: Mapping[int, Life], best: Life) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)  # noqa: S101 (for the type checker)
+def _lineage(axes: Axes, lives: Mapping[int, Life], best: Life) -> None:
     line = ancestors(lives, best)
     known = {life.number for life in line}
     for life in lives.values():
