@@ -28,6 +28,7 @@ from evo_rnn.tasks.temporal_order import CLASSES, SYMBOLS
 SMALL: dict[str, dict[str, Any]] = {
     "sunspots": {},
     "mackey_glass": {"length": 60, "sequences": 2, "transient": 50},
+    "sines": {"length": 60},
     "adding": {"length": 12, "sequences": 6},
     "temporal_order": {"length": 20, "sequences": 8},
     "delayed_xor": {"length": 12, "sequences": 4, "delay": 2},
@@ -51,7 +52,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
 
 
 def test_every_task_is_tested() -> None:
-    assert set(SMALL) == set(TASKS) == {*DRAWN, *SERIES, "embedded_reber"}
+    assert set(SMALL) == set(TASKS) == {*DRAWN, *SERIES, "embedded_reber", "sines"}
 
 
 # --- laws -----------------------------------------------------------------------------------------------------------
