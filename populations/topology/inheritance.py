@@ -26,7 +26,7 @@ class Change:
     Args:
         graph: the child's.
         silent: links, by the node that hears and the source as genes name it, that begin at zero if they are new. The
-            readout is the node "y".
+            readout is the node "readout.y".
         renamed: the parent's link, where it is not of the same name.
         origins: by node, for each unit the parent's unit that it is a copy of; nodes that are not here have the same.
         shares: by node, for each unit the part of that unit's voice that it takes over.
@@ -95,6 +95,6 @@ def _elementwise(net: Network, place: int) -> bool:
 
 def _split(name: str) -> tuple[str, int]:
     """`cell.layer1.h@2[3]` is unit 3 of `layer1.h@2`; what has no number has unit -1."""
-    short = name.removeprefix("cell.").removeprefix("readout.")
+    short = name.removeprefix("cell.")
     base, bracket, rest = short.partition("[")
     return base, int(rest[:-1]) if bracket else -1

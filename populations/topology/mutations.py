@@ -22,7 +22,7 @@ Stream = np.random.Generator
 Kind = TypeVar("Kind")
 SUMMING = ("sum", "identity", "sigmoid", "tanh", "relu", "one_minus")
 LAYERS = ("elman", "lstm", "gru", "mgu")  # that a layer may begin as
-READOUT = "y"
+READOUT = "readout.y"
 
 
 @dataclass(frozen=True)
