@@ -300,7 +300,7 @@ def test_the_exported_source_needs_nothing_of_ours(place: int, tmp_path: Any) ->
     torch.testing.assert_close(champion(x)[0], net.predict(genes, x)[0], rtol=1e-4, atol=1e-5)
 
 
-REFUSING: tuple[str, ...] = ()
+REFUSING = ("rflo", "diagonal", "kf_rtrl")  # as they refuse a GRU
 
 
 @pytest.mark.parametrize("rule", ["rtrl", "hybrid", "tbptt", "snap", "eprop", "uoro", "rflo", "diagonal", "kf_rtrl"])

@@ -96,6 +96,10 @@ class Graph:
         _check(self)
         self.plan  # noqa: B018 (refuses circles)
 
+    def __str__(self) -> str:
+        """In a line."""
+        return f"Graph({self.inputs} inputs, {len(self.nodes)} nodes, heads {', '.join(self.heads)})"
+
     @cached_property
     def plan(self) -> Plan:
         """How a step is computed."""
