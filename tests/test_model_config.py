@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from evo_rnn.cells import CELLS, CTRNN, IndRNN, MemoryBlocks, SecondOrder, Stack
+from evo_rnn.cells import CELLS, CTRNN, Graph, IndRNN, MemoryBlocks, SecondOrder, Stack
+from evo_rnn.cells.equations import parsed
+from evo_rnn.cells.named_graphs import GRAPHS
 from evo_rnn.champion import Columns, load, save
 from evo_rnn.description import build, describe
-from evo_rnn.errors import ConfigError
+from evo_rnn.errors import ConfigError, DataError
 from evo_rnn.evaluation.engines import Plain, engine_for
 from evo_rnn.evaluation.evaluator import LocalEvaluator
 from evo_rnn.fit import SolvedReadout
@@ -38,13 +41,17 @@ def model(settings: dict[str, Any]) -> Network:
 
 
 def test_a_config_knows_every_cell() -> None:
-    assert set(CELL_NAMES) == set(CELLS)
+    assert set(CELL_NAMES) == {*CELLS, "graph", *OTHERS}
+
+
+OTHERS = set(GRAPHS) - set(CELLS) - {"lstm_peepholes", "gru_before"}  # which are settings of lstm and gru
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
 def test_every_cell_has_defaults_and_its_config_resolves_to_itself(cell: str) -> None:
-    first = resolve({"task": "sunspots", "model": {"cell": cell}})
-    assert type(model_of(first, task_of(first)).cell) is CELLS[cell]
+    given = {"equations": "h = tanh(W x + W h@1 + b)"} if cell == "graph" else {}
+    first = resolve({"task": "sunspots", "model": {"cell": cell} | given})
+    assert type(model_of(first, task_of(first)).cell) is CELLS.get(cell, Graph)
     text = config_text(first, many=False)
     again = resolve(parse_yaml(text))
     assert config_text(again, many=False) == text
@@ -132,3 +139,43 @@ def test_a_logistic_readout_is_neither_solved_nor_twinned(task: Task) -> None:
     genes = torch.from_numpy(net.layout.draw(np.random.default_rng(0), 2))
     with pytest.raises(ConfigError, match="linear readout"):
         SolvedReadout()(net, genes, batch(task.train, torch.float32, "cpu"))
+
+
+def test_a_cell_of_ones_own_is_written_as_equations_or_read_from_a_genome(tmp_path: Path) -> None:
+    said = "c = tanh(W x + w c@3 + b)\nh = relu(W c + b)"
+    ours = model({"cell": "graph", "hidden": 4, "equations": said, "heads": ["h", "c"]})
+    assert ours.cell == parsed(said, 1, 4, ("h", "c"))
+    (tmp_path / "genome.json").write_text(json.dumps(describe(ours.cell)))
+    assert model({"cell": "graph", "genome": str(tmp_path / "genome.json")}) == ours
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "said"),
+    [
+        ("{", DataError, "it is not a genome"),
+        ("[]", DataError, "should describe a Graph"),
+        ('{"kind": "Elman", "inputs": 1, "hidden": 2}', DataError, "should describe a Graph"),
+        ('{"kind": "Graph", "inputs": 1, "nodes": [], "heads": ["h"]}', DataError, "nodes should be 1"),
+        (json.dumps(describe(parsed("h = tanh(W x)", 2, 3, ("h",)))), ConfigError, "should have 1 inputs"),
+        ("[" * 50_000, DataError, "it is not a genome"),
+        (" " * (1 << 21), DataError, "longer than"),
+    ],
+)
+def test_a_damaged_genome_is_refused(body: str, error: type[Exception], said: str, tmp_path: Path) -> None:
+    (tmp_path / "genome.json").write_text(body)
+    with pytest.raises(error, match=said):
+        model({"cell": "graph", "genome": str(tmp_path / "genome.json")})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"cell": "graph"}, "Give one of them"),
+        ({"cell": "graph", "equations": "h = W"}, "model: a term should look like|model: node"),
+        ({"cell": "graph", "equations": "h = tanh(W h)"}, "circle"),
+        ({"cell": "mgu", "genome": "x.json"}, "no meaning for the cell 'mgu'"),
+    ],
+)
+def test_a_cell_that_cannot_be_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        model(settings)

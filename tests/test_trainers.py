@@ -51,6 +51,8 @@ SMALL |= {
     "islands": {"islands": ({"name": "ga", "population": 12}, {"name": "random", "population": 12}), "every": 1},
     "asynchronous": {"population": 12, "brood": 4},
     "steady_state": {"population": 12},
+    "topology": {"population": 4, "weight_sets": 2, "effort": 1, "hurdles": 2, "lag": 2},
+    "topology_random": {"population": 4, "weight_sets": 2, "effort": 1, "hurdles": 2, "lag": 2},
 }
 SMALL |= {name: {"population": 12} for name in ALGORITHMS if name not in SMALL}
 SMALL |= {name: {"learning_rates": (0.03,), "restarts": 2} for name in ESTIMATORS if name not in SMALL}
@@ -151,7 +153,7 @@ def test_steps_and_passes_rise_and_the_loss_never_does(name: str, trained: Train
 def test_candidates_are_offered_best_first_with_their_own_losses(name: str, task: Task) -> None:
     for progress in islice(trainer(name).train(model_for(name), task, 3), STEPS):
         assert (np.diff(progress.losses) >= 0).all()
-        measured = LocalEvaluator(model_for(name), task.train)(progress.candidates)
+        measured = LocalEvaluator(progress.model or model_for(name), task.train)(progress.candidates)
         np.testing.assert_allclose(measured, progress.losses, rtol=1e-4)
         assert progress.loss <= progress.losses[0] * (1 + 1e-12)
 

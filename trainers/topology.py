@@ -163,12 +163,13 @@ class Topology:
         self.fits(model, task)
         starts = self.starts(model)
         people = Population(self.settings, self.rates, self.space, starts, task.outputs, seed)
-        spent, elsewhere, budget, best = map(float, resume["loop"]) if resume else (0.0, 0.0, 0.0, np.inf)
+        outside, inside, budget, best = map(float, resume["loop"]) if resume else (0.0, 0.0, 0.0, np.inf)
         if resume:
             people.restore({name.removeprefix("topology/"): value for name, value in resume.items() if name != "loop"})
         context = {"task": task, "device": compute.device}
         with open_pool(min(compute.workers, self.settings.lag), context, **compute.options) as pool:
-            flight, watch = _Flight(pool, self.training, task.outputs, seed), Stopwatch(spent)
+            here = 0 if compute.workers else 1  # whether the clock of this process sees the training too
+            flight, watch = _Flight(pool, self.training, task.outputs, seed), Stopwatch(outside + here * inside)
             for number, one in people.flight.items():
                 flight.send(number, one)
             while True:
@@ -179,20 +180,20 @@ class Topology:
                 net, rung = people.net(people.flight[people.told].graph), done.rung
                 one = people.tell(done.genes, done.losses)
                 budget += self.training.cost(net, len(done.genes), task.train.inputs.shape[1], rung)
-                elsewhere += done.seconds
+                inside += done.seconds
                 best = min(best, float(done.train.min()))
                 first = ranking(done.train)
-                inside = watch.stop() + (elsewhere if compute.workers else 0.0)
-                loop = np.array([inside - (elsewhere if compute.workers else 0.0), elsewhere, budget, best])
+                outside = watch.stop() - here * inside
+                loop = np.array([outside, inside, budget, best])
                 yield Progress(
                     people.told,
                     budget,
-                    inside,
+                    outside + inside,
                     best,
                     done.genes[first],
                     done.train[first],
                     lambda: _kept(people, loop),  # noqa: B023 (called before the next step, if at all)
-                    _metrics(people, one, elsewhere, inside),
+                    _metrics(people, one),
                     model=net,
                 )
 
@@ -344,7 +345,7 @@ def _kept(people: Population, loop: Array) -> dict[str, Array]:
     return {f"topology/{name}": value for name, value in people.state().items()} | {"loop": loop}
 
 
-def _metrics(people: Population, one: Individual, training: float, seconds: float) -> dict[str, float]:
+def _metrics(people: Population, one: Individual) -> dict[str, float]:
     """What the population looks like, and how often each mutation has made a child better than its parent."""
     alive = [each for isle in people.alive for each in isle]
     sound = [each.loss for each in alive if np.isfinite(each.loss)]
@@ -358,8 +359,6 @@ def _metrics(people: Population, one: Individual, training: float, seconds: floa
         "topology/rung": float(leader.rung),
         "topology/validation": leader.loss,
         "topology/newest": one.loss,
-        "topology/genomes_per_second": len(people.lives) / max(training, 1e-9),
-        "topology/outside_training": 1.0 - training / max(seconds, 1e-9),
     }
     for name, (better, tried) in successes(people.lives).items():
         found[f"operator/{name}"] = better / tried

@@ -127,12 +127,13 @@ def _link(axes: Axes, source: Sequence[float], target: Sequence[float], edge: Ed
         axes.text(across, place[1], f"−{edge.delay}", fontsize=8, ha="center", va="center", bbox=box, zorder=4)
 
 
-def draw_population(lives: Mapping[int, Life]) -> Figure:
+def draw_population(lives: Mapping[int, Life], title: str = "") -> Figure:
     """Four panels: loss by birth, loss against size with the Pareto front, the lineage of the best, the mutations' worth."""
     from matplotlib.figure import Figure
 
     born = [life for life in lives.values() if np.isfinite(life.loss)]
     figure = Figure(figsize=(13, 9), dpi=DPI, facecolor="white", layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", color="#555555")
     above, beside, below, last = figure.subplots(2, 2).ravel()
     if not born:
         figure.text(0.5, 0.5, "no genome could be trained", ha="center", fontsize=14)

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,20 @@ def _registry(kind: str) -> dict[str, dict[str, Any]]:
     from populations.algorithms import ALGORITHMS
 
     known: dict[str, Any] = dict(CELLS) if kind == "models" else dict(ALGORITHMS)
-    return {name: {"about": _first_line(each)} for name, each in known.items()}
+    found = {name: {"about": _first_line(each)} for name, each in known.items()}
+    return found | (dict(_graphs()) if kind == "models" else {})
+
+
+def _graphs() -> Iterator[tuple[str, dict[str, Any]]]:
+    from evo_rnn.cells.named_graphs import GRAPHS
+    from trainers.experiments.config import CELL_NAMES
+
+    yield "graph", {"about": "Any cell: from model.genome, a genome.json, or from model.equations with model.heads."}
+    for name in (name for name in GRAPHS if name in CELL_NAMES and name not in CELLS_WITH_FILES):
+        yield name, {"about": "; ".join(GRAPHS[name].strip().splitlines())}
+
+
+CELLS_WITH_FILES = ("elman", "lstm", "gru")
 
 
 def _first_line(thing: object) -> str:

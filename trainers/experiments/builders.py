@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from evo_rnn.cells import CELLS, Cell, Stack
-from evo_rnn.errors import ConfigError
+from evo_rnn.cells.equations import parsed
+from evo_rnn.cells.named_graphs import graph as named_graph
+from evo_rnn.errors import ConfigError, DataError
 from evo_rnn.evaluation.ray_evaluator import Compute
+from evo_rnn.genome import read_genome
 from evo_rnn.network import Network, network
 from evo_rnn.progress import Trainer
 from evo_rnn.tasks import TASKS
@@ -38,6 +41,7 @@ OPTIONS = {
     "frnn": ("mask",),
     "second_order": ("activation",),
     "ctrnn": ("dt", "tau", "activation"),
+    "graph": ("genome", "equations", "heads"),
     "memory_blocks": ("block_size", "forget", "biases", "gates_heard"),
 }
 AUTO = "auto"  # the value of an option that leaves it to the cell
@@ -59,6 +63,7 @@ def model_of(config: Config, task: Task) -> Network:
 
     Raises:
         ConfigError: if the cell refuses its settings.
+        DataError: if a genome cannot be used.
     """
     wanted = config.model
     known = OPTIONS.get(wanted.cell, ())
@@ -70,10 +75,25 @@ def model_of(config: Config, task: Task) -> Network:
         cells: list[Cell] = []
         for _ in range(wanted.layers):
             inputs = cells[-1].outputs if cells else task.inputs
-            cells.append(CELLS[wanted.cell](inputs, _units(wanted), **options))
+            cells.append(_cell(wanted, inputs, options))
+    except (ConfigError, DataError):
+        raise
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
     return network(cells[0] if len(cells) == 1 else Stack(tuple(cells)), task.outputs)
+
+
+def _cell(wanted: ModelConfig, inputs: int, options: Mapping[str, Any]) -> Cell:
+    if wanted.cell in CELLS:
+        made: Cell = CELLS[wanted.cell](inputs, _units(wanted), **options)
+        return made
+    if wanted.cell != "graph":
+        return named_graph(wanted.cell, inputs, wanted.hidden)
+    if bool(wanted.genome) == bool(wanted.equations):
+        raise ConfigError("model: cell graph needs model.genome, a genome.json, or model.equations. Give one of them.")
+    if wanted.equations:
+        return parsed(wanted.equations, inputs, wanted.hidden, wanted.heads)
+    return read_genome(wanted.genome, inputs)
 
 
 def _units(wanted: ModelConfig) -> int:

@@ -40,6 +40,9 @@ class ModelConfig(Section):
     forget: bool = False
     biases: Literal["gates", "all", "none"] = "gates"
     gates_heard: bool = True
+    genome: str = ""
+    equations: str = Field("", max_length=20_000)
+    heads: tuple[str, ...] = ("h",)
 
 
 class BudgetConfig(Section):
@@ -177,7 +180,18 @@ def compute_section(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     return dict(raw)
 
 
-CELL_NAMES = ("elman", "frnn", "lstm", "gru", "indrnn", "second_order", "ctrnn", "memory_blocks")
+CELL_NAMES: tuple[str, ...] = (
+    "elman",
+    "frnn",
+    "lstm",
+    "gru",
+    "indrnn",
+    "second_order",
+    "ctrnn",
+    "memory_blocks",
+    "graph",
+)
+CELL_NAMES += ("lstm_no_forget", "lstm_cifg", "mgu", "mut1", "mut2", "mut3")  # graphs that have a name
 
 
 def _bounded(stop: StopConfig) -> bool:

@@ -41,7 +41,11 @@ def write_history(folder: Path, state: State) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     about = json.loads(bytes(state[ABOUT]))
-    draw_population(lives(about)).savefig(folder / "population.png")
+    outside, inside = state["trainer/loop"][:2].tolist()
+    whole = max(outside + inside, 1e-9)
+    spent = f"{len(about['lives'])} genomes, {about['told'] / whole:.2g} trainings a CPU second"
+    said = f"{spent}; {100 * max(outside, 0.0) / whole:.1f} % of the time was not training"
+    draw_population(lives(about), said).savefig(folder / "population.png")
     names = ("number", "parent", "operator", "nodes", "genes", "loss", "rung")
     people = [dict(zip(names, values, strict=True)) for values in about["lives"]]
     for each in people:
