@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +108,7 @@ def test_a_journal_keeps_the_champions_network(tmp_path: Path) -> None:
     (whole,) = slices(Changing(), MODEL, TASK, Rules((Generations(12),)), 0, seconds=1e9)
     with_pause = iter(slices(Changing(), MODEL, TASK, Rules((Generations(12),)), 0, seconds=0.0))
     journal = begin("r", {}, "", tmp_path)
-    for _ in range(4):
-        piece = next(with_pause)
+    for piece in list(islice(with_pause, 4)):
         journal.keep("t", piece, piece.rows)
     again = journal.last("t")
     *_, end = slices(Changing(), MODEL, TASK, Rules((Generations(12),)), 0, state=again.state, seconds=1e9)
