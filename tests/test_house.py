@@ -14,7 +14,9 @@ import pytest
 
 from evo_rnn.safe_yaml import load_yaml, parse_yaml
 from populations.algorithms import ALGORITHMS
+from populations.topology import MUTATIONS
 from trainers.experiments.config import resolve
+from trainers.experiments.methods import METHODS
 from trainers.experiments.named import NAMED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +95,7 @@ def test_the_commands_of_the_readme_exist() -> None:
 
     known = get_command(app).commands  # type: ignore[attr-defined]
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("evo-rnn")]
-    assert len(lines) == 8
+    assert len(lines) == 10
     for line in lines:
         words = shlex.split(line, comments=True)
         options = {opt for parameter in known[words[1]].params for opt in (*parameter.opts, *parameter.secondary_opts)}
@@ -152,3 +154,27 @@ def test_the_example_of_an_own_cell_runs() -> None:
         [sys.executable, ROOT / "examples" / "own_cell.py"], capture_output=True, text=True, timeout=240, check=True
     )
     assert re.findall(r"^(ga|rtrl): test loss 0\.\d+, budget of 5000 passes spent$", done.stdout, re.MULTILINE)
+
+
+def test_the_page_on_topology_says_what_is_so(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "topology.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert resolve(parse_yaml(text), "topology.md").model.cell == "graph"
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "topology.md", "exec"), {})  # noqa: S102
+    assert "tanh" in capsys.readouterr().out
+    settings = METHODS["topology"].settings()
+    for name in (
+        *MUTATIONS,
+        "crossover",
+        "start",
+        "skip",
+        "weight_sets",
+        "effort",
+        "hurdles",
+        "keep",
+        "survival",
+        "lag",
+    ):
+        assert f"`{name}" in page
+        assert name in settings
