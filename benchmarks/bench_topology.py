@@ -23,8 +23,9 @@ from evo_rnn.cells import LSTM
 from evo_rnn.cells.named_graphs import GRAPHS, graph
 from evo_rnn.network import Network, network
 from evo_rnn.tasks import TASKS
-from populations.topology.population import Settings
-from trainers.topology import Inner, Topology
+from populations.topology.settings import Settings
+from trainers.inner import Inner
+from trainers.topology import Topology
 
 INPUTS, HIDDEN, STEPS = 12, 8, 50
 

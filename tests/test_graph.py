@@ -22,7 +22,7 @@ from evo_rnn.errors import ConfigError
 from evo_rnn.fitness import LOSSES, Batch
 from evo_rnn.network import Identity, Network, network
 from populations.topology.mutations import Space
-from populations.topology.population import Rates, mutated
+from populations.topology.settings import Rates, mutated
 from tests.cell_examples import assert_close
 from trainers.gradient import ESTIMATORS, slope
 

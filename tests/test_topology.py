@@ -28,9 +28,12 @@ from evo_rnn.progress import FRESH, Progress
 from evo_rnn.tasks import TASKS
 from populations.topology import GROWTH, MUTATIONS, Space, digest, fingerprint, inherited, pruned
 from populations.topology.crossover import crossed
-from populations.topology.population import Population, Rates, Settings, mutated
+from populations.topology.population import Population
+from populations.topology.settings import Rates, Settings, mutated
+from populations.topology.starts import as_graph, with_skip
 from trainers.gradient import BPTT, slope
-from trainers.topology import Inner, Topology, as_graph, with_skip
+from trainers.inner import Inner
+from trainers.topology import Topology
 
 SPACE = Space(max_width=8, max_nodes=40)
 EVERY = list(GRAPHS)
@@ -371,7 +374,7 @@ def test_a_search_goes_on_bit_for_bit_after_it_was_stopped(inner: str) -> None:
 def test_where_a_long_training_is_cut_cannot_matter(inner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = replace(SMALL, training=Inner(inner=inner, effort=3, weight_population=6))
     whole = [each for each, _ in steps(trainer, 4)]
-    monkeypatch.setattr("trainers.topology.LONGEST", 0.0)
+    monkeypatch.setattr("trainers.inner.LONGEST", 0.0)
     assert [each for each, _ in steps(trainer, 4)] == whole
 
 

@@ -42,22 +42,13 @@ def levels(graph: Graph) -> dict[str, int]:
 
 def draw_genome(graph: Graph, title: str = "") -> Figure:
     """Nodes from the input (left) to the heads; what is delayed is dashed and says by how much."""
-    import networkx as nx  # type: ignore[import-untyped]
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     depth = levels(graph)
-    net = nx.DiGraph()
-    for name, level in depth.items():
-        net.add_node(name, level=level)
-    places = nx.multipartite_layout(net, subset_key="level", align="vertical")
+    places = _places(depth)
     columns = max(depth.values()) + 1
     rows = max(list(depth.values()).count(level) for level in set(depth.values()))
-    high = {level: [n for n in depth if depth[n] == level] for level in set(depth.values())}
-    for level, names in high.items():
-        for place, name in enumerate(names):
-            shift = 0.25 * ((level % 2) - 0.5)  # neighbours' rows are not on one line, so that links can be told apart
-            places[name] = (level, (len(names) - 1) / 2 - place + shift)
     figure = Figure(figsize=(max(9.0, 1.7 * columns + 1.5), max(4.0, 1.05 * rows + 2.2)), dpi=DPI, facecolor="white")
     axes = figure.add_axes((0.01, 0.1, 0.98, 0.8))
     axes.set_xlim(-0.6, columns - 0.4)
@@ -67,6 +58,37 @@ def draw_genome(graph: Graph, title: str = "") -> Figure:
         own = [edge for edge in node.edges if edge.source == node.name]
         for edge in node.edges:
             _link(axes, places[edge.source], places[node.name], edge, own.index(edge) + 1 if edge in own else 0)
+    _nodes(axes, graph, places)
+    figure.text(0.02, 0.95, title or f"{len(graph.nodes)} nodes", fontsize=13, fontweight="bold", va="center")
+    kinds = [
+        Line2D([], [], color=colour, label=label)
+        for label, colour in zip(("matrix", "weight a unit", "as it is"), LINKS.values(), strict=True)
+    ]
+    kinds.append(Line2D([], [], color="#333333", ls=(0, (4, 2)), label="from an earlier step"))
+    kinds.append(
+        Line2D([], [], marker="o", ls="", mfc="white", mec="#000000", mew=2.2, ms=10, label="heard by the readout")
+    )
+    figure.legend(handles=kinds, loc="lower center", ncols=5, frameon=False, fontsize=9)
+    return figure
+
+
+def _places(depth: dict[str, int]) -> dict[str, tuple[float, float]]:
+    """Columns by level; neighbours' rows are not on one line, so that links can be told apart."""
+    import networkx as nx  # type: ignore[import-untyped]
+
+    net = nx.DiGraph()
+    for name, level in depth.items():
+        net.add_node(name, level=level)
+    rough = nx.multipartite_layout(net, subset_key="level", align="vertical")
+    found = {}
+    for level in set(depth.values()):
+        column = sorted((name for name in depth if depth[name] == level), key=lambda name: -rough[name][1])
+        for place, name in enumerate(column):
+            found[name] = (float(level), (len(column) - 1) / 2 - place + 0.25 * ((level % 2) - 0.5))
+    return found
+
+
+def _nodes(axes: Axes, graph: Graph, places: dict[str, tuple[float, float]]) -> None:
     for name, (across, up) in places.items():
         op = X if name == X else graph.named[name].op
         head = name in graph.heads
@@ -83,17 +105,6 @@ def draw_genome(graph: Graph, title: str = "") -> Figure:
         axes.text(across, up, sign, ha="center", va="center", fontsize=10, zorder=3)
         label = f"{graph.inputs} input{'s' * (graph.inputs > 1)}" if name == X else f"{name} ({graph.width(name)})"
         axes.text(across, up - 0.36, label, ha="center", va="center", fontsize=8, color="#222222", zorder=3)
-    figure.text(0.02, 0.95, title or f"{len(graph.nodes)} nodes", fontsize=13, fontweight="bold", va="center")
-    kinds = [
-        Line2D([], [], color=colour, label=label)
-        for label, colour in zip(("matrix", "weight a unit", "as it is"), LINKS.values(), strict=True)
-    ]
-    kinds.append(Line2D([], [], color="#333333", ls=(0, (4, 2)), label="from an earlier step"))
-    kinds.append(
-        Line2D([], [], marker="o", ls="", mfc="white", mec="#000000", mew=2.2, ms=10, label="heard by the readout")
-    )
-    figure.legend(handles=kinds, loc="lower center", ncols=5, frameon=False, fontsize=9)
-    return figure
 
 
 def _link(axes: Axes, source: Sequence[float], target: Sequence[float], edge: Edge, loop: int) -> None:

@@ -14,12 +14,13 @@ from populations.asynchronous import Asynchronous
 from populations.evolution import Evolution, Unfitted
 from populations.islands import Islands
 from populations.topology.mutations import Space
-from populations.topology.population import Rates, Settings
+from populations.topology.settings import Rates, Settings
 from trainers.control import TorchControl
 from trainers.descent import Descent
 from trainers.gradient import ESTIMATORS
+from trainers.inner import Inner
 from trainers.memetic import GradientSteps
-from trainers.topology import Inner, Topology
+from trainers.topology import Topology
 
 Named = str | dict[str, Any]  # a method by its name, or with settings beside the name
 PLAIN = (int, float, str, bool, tuple[float, ...], int | str, tuple[Named, ...])
